@@ -1,0 +1,101 @@
+# Needs Python 3.11 and make, nothing else. `make help` lists what there is.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BACKENDS := jax tensorflow torch
+# Legs that run at the same time in `make test`; each is held to one or two threads by tests/conftest.py.
+JOBS ?= 2
+
+VENV := .venv
+PLAIN := .venv-plain
+FLOOR := build/venv-floor
+PINS := constraints/py311.txt
+READY := $(VENV)/.ready
+PLAIN_READY := $(PLAIN)/.ready
+FLOOR_READY := $(FLOOR)/.ready
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint $(PINS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check lint format test test-full test-floor bench clean legs legs-full leg-plain \
+	$(BACKENDS:%=leg-%) $(BACKENDS:%=full-%)
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo       set up, train three small models and audit them into demo_results/"
+	@echo "make test       set up and run the tests: three backends, and no backend at all"
+	@echo "make test-full  the same with the tests marked 'full' (many minutes)"
+	@echo "make test-floor the tests on JAX with the oldest releases that pyproject.toml allows"
+	@echo "make check      lint, types, imports and the fast tests on JAX, in under three minutes"
+	@echo "make lint       ruff, mypy --strict, import-linter        make format   ruff, writing"
+	@echo "make bench      the speed ratios of benchmarks/           make clean    remove what make made"
+	@echo "make leg-torch  one leg alone: leg-jax, leg-tensorflow, leg-torch, leg-plain"
+
+# ---- set-up: once, and again when pyproject.toml or the pinned versions change
+setup: $(READY) $(PLAIN_READY)
+
+$(READY): pyproject.toml $(PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP_INSTALL) --editable '.[all,dev]'
+	touch $@
+
+# No Keras and no backend here, whatever the package asks for: the promise that results are readable without them.
+$(PLAIN_READY): pyproject.toml $(PINS) constraints/plain.txt
+	test -x $(PLAIN)/bin/python || $(PYTHON) -m venv $(PLAIN)
+	$(PLAIN)/bin/python $(PIP_INSTALL) --requirement constraints/plain.txt
+	$(PLAIN)/bin/python $(PIP_INSTALL) --no-deps --editable .
+	touch $@
+
+$(FLOOR_READY): pyproject.toml constraints/floor.txt constraints/plain.txt
+	test -x $(FLOOR)/bin/python || $(PYTHON) -m venv $(FLOOR)
+	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints/floor.txt \
+		--requirement constraints/plain.txt --editable '.[jax]'
+	touch $@
+
+# ---- the main job
+demo: $(READY)
+	$(VENV)/bin/keras-analyzer demo --output-dir demo_results
+
+# ---- checks
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(READY)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+check: lint
+	KERAS_BACKEND=jax $(VENV)/bin/python -m pytest -q -m 'not slow and not full'
+
+# ---- tests: one process per backend; -k lets every leg finish, and one that fails fails the whole
+test: setup
+	$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target legs
+
+test-full: setup
+	$(MAKE) --no-print-directory --keep-going --jobs=$(JOBS) --output-sync=target legs-full
+
+legs: $(BACKENDS:%=leg-%) leg-plain
+legs-full: $(BACKENDS:%=full-%) leg-plain
+
+# Tests that need no Keras run once beside JAX and once without any backend, not three times more.
+leg-jax full-jax: MARKS =
+leg-tensorflow leg-torch full-tensorflow full-torch: MARKS = and not plain
+
+$(BACKENDS:%=leg-%): leg-%: $(READY)
+	KERAS_BACKEND=$* $(VENV)/bin/python -m pytest -m 'not full $(MARKS)' -o cache_dir=.pytest_cache/$*
+
+$(BACKENDS:%=full-%): full-%: $(READY)
+	KERAS_BACKEND=$* $(VENV)/bin/python -m pytest -m '(full or not full) $(MARKS)' -o cache_dir=.pytest_cache/$*
+
+leg-plain: $(PLAIN_READY)
+	$(PLAIN)/bin/python -m pytest -m 'plain and not full' --without-keras -o cache_dir=.pytest_cache/plain
+
+test-floor: $(FLOOR_READY)
+	KERAS_BACKEND=jax $(FLOOR)/bin/python -m pytest -m 'not full' -o cache_dir=.pytest_cache/floor
+
+bench: $(READY)
+	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(VENV)/bin/python "$$file"; done
+
+clean:
+	rm -rf $(VENV) $(PLAIN) $(FLOOR) demo_results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

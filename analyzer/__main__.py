@@ -1,0 +1,9 @@
+"""``python -m analyzer`` is ``keras-analyzer``."""
+
+from __future__ import annotations
+
+import sys
+
+from analyzer.cli import main
+
+sys.exit(main())

@@ -1,0 +1,124 @@
+"""The loss and metrics that a model was compiled with, computed from gathered predictions without running it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.data_types import Estimate, OutputData
+from analyzer.inspection.model_config import parse_losses
+from analyzer.inspection.task import losses_by_output
+
+_ACCURACY = ("accuracy", "acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
+"""What `PerformanceResult.accuracy` already says, with an interval."""
+
+
+class CompiledMetrics:
+    """Loss and metrics by output.
+
+    Args:
+        compile_config: What ``model.get_compile_config()`` returns, or the entry of a ``.keras`` file; None for a model
+            that was not compiled.
+        names: Names of the outputs, in order.
+    """
+
+    def __init__(self, compile_config: Mapping[str, Any] | None, names: list[str]) -> None:
+        config = compile_config or {}
+        self._loss = _by_output(config.get("loss"), names)
+        self._metrics = _by_output(config.get("metrics"), names)
+        self._losses = losses_by_output(parse_losses(config.get("loss")), names)
+
+    def loss(self, output: OutputData, notes: list[str]) -> tuple[str, NDArray[np.float64]] | None:
+        """Name of the compiled loss and its value for every row, or None where there is none.
+
+        Args:
+            output: Predictions and labels.
+            notes: Receives the reason where the loss cannot be computed.
+        """
+        hint, config = self._losses.get(output.name), self._loss.get(output.name)
+        if hint is None:
+            return None
+
+        def compute() -> NDArray[np.float64]:
+            function = keras.losses.get(config)
+            function = getattr(function, "call", function)
+            labels, predictions = _as_keras(output, sparse=hint.name.startswith("sparse"))
+            values = keras.ops.convert_to_numpy(function(labels, predictions))
+            rows = np.asarray(values, dtype=np.float64).reshape(output.n if output.groups is None else -1, -1)
+            return np.asarray(rows.mean(axis=1))
+
+        values = _noted(compute, f"The compiled loss {hint.name} could not be computed", notes)
+        return None if values is None else (hint.name, values)
+
+    def metrics(self, output: OutputData, notes: list[str]) -> dict[str, Estimate]:
+        """Compiled metrics by name, without intervals: they need not be means over samples.
+
+        Args:
+            output: Predictions and labels.
+            notes: Receives the reasons where metrics cannot be computed.
+        """
+        found: dict[str, Estimate] = {}
+        for entry in _flat(self._metrics.get(output.name)):
+            name = _metric_name(entry)
+            if name is None or name in _ACCURACY:
+                continue
+
+            def compute(entry: Any = entry, name: str = name) -> float:
+                made = keras.metrics.get(entry)
+                metric = made if isinstance(made, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(made, name)
+                metric.update_state(*_as_keras(output, sparse="sparse" in name), sample_weight=output.sample_weight)
+                return float(np.mean(keras.ops.convert_to_numpy(metric.result())))
+
+            value = _noted(compute, f"The compiled metric {name} could not be computed", notes)
+            if value is not None:
+                found[name] = Estimate(value=value if np.isfinite(value) else None, n=output.n)
+        return found
+
+
+def _as_keras(output: OutputData, *, sparse: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Labels and raw predictions as a Keras loss expects them."""
+    labels, raw = output.labels, np.asarray(output.raw, dtype=np.float32)
+    if labels is None:
+        raise ValueError("no labels")
+    if output.task.kind in ("binary", "regression", "gaussian", "quantile"):
+        return labels.reshape(len(raw), -1).astype(np.float32), raw.reshape(len(raw), -1)
+    if output.task.kind == "multilabel":
+        return labels.reshape(raw.shape).astype(np.float32), raw
+    if sparse:
+        return labels.reshape(raw.shape[:-1]), raw
+    return np.eye(raw.shape[-1], dtype=np.float32)[labels].reshape(raw.shape), raw
+
+
+def _by_output(entry: Any, names: list[str]) -> dict[str, Any]:
+    if isinstance(entry, Mapping) and "class_name" not in entry:
+        return {name: entry.get(name) for name in names}
+    if isinstance(entry, list | tuple) and len(names) > 1 and len(entry) == len(names):
+        return dict(zip(names, entry, strict=True))
+    return dict.fromkeys(names, entry)
+
+
+def _flat(entry: Any) -> list[Any]:
+    if entry is None:
+        return []
+    return [item for part in entry for item in _flat(part)] if isinstance(entry, list | tuple) else [entry]
+
+
+def _metric_name(entry: Any) -> str | None:
+    if isinstance(entry, str):
+        return entry
+    config = entry.get("config") if isinstance(entry, Mapping) else None
+    if isinstance(config, Mapping):
+        return str(config.get("name") or entry["class_name"])
+    return config if isinstance(config, str) else None
+
+
+def _noted(compute: Callable[[], Any], what: str, notes: list[str]) -> Any:
+    try:
+        return compute()
+    except Exception as error:  # noqa: BLE001 - a user's own metric may raise anything; the rest goes on
+        notes.append(f"{what}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        return None

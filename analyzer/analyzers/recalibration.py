@@ -1,0 +1,164 @@
+"""`recalibrate`: the same model with calibrated probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from analyzer.analyzers.recalibration_layers import calibration_layer
+from analyzer.data_types.calibration import ClassificationCalibration, MultiLabelCalibration
+from analyzer.data_types.calibration_parts import RecalibrationSuggestion
+from analyzer.data_types.results import MultiOutput
+from analyzer.data_types.values import Failed, Skipped
+from analyzer.errors import DataError, ModelError
+from analyzer.inspection.trace import named_outputs
+from analyzer.measures.recalibration import METHODS
+
+Recalibratable = ClassificationCalibration | MultiLabelCalibration
+
+
+def recalibrate(model: keras.Model, result: Any, method: str | None = None) -> keras.Model:
+    """A new model that returns calibrated probabilities; it shares the weights of the given one, which stays as it is.
+
+    Args:
+        model: The model that was analysed, built.
+        result: Its calibration, ``results.calibration[name]``; with several outputs, those without a suggestion are
+            passed through.
+        method: ``"temperature"``, ``"vector"`` or ``"isotonic"``; None takes the one with the greatest cross-validated
+            gain in log loss.
+
+    Returns:
+        A Functional model around ``model``, or a `RecalibratedModel` where that one has no symbolic inputs. It returns
+        probabilities also where the model returns logits, is not compiled, and can be saved as ``.keras``.
+
+    Raises:
+        DataError: If the result holds no recalibration, or the method is not among them.
+        ModelError: If the model is not a built Keras model.
+    """
+    if not isinstance(model, keras.Model):
+        raise ModelError(
+            f"recalibrate got {type(model).__name__}; expected the keras.Model that was analysed. Load a file first: "
+            "keras.saving.load_model(path)."
+        )
+    if not model.built:
+        raise ModelError(f"Model {model.name!r} was never built. Call it on a batch of inputs first.")
+    layers = _layers(result, method)
+    inputs = _symbolic_inputs(model)
+    if inputs is None:
+        return RecalibratedModel(model, layers, name=f"{model.name}_recalibrated")
+    return keras.Model(inputs, _apply(layers, model, model(inputs)), name=f"{model.name}_recalibrated")
+
+
+@keras.saving.register_keras_serializable(package="keras_analyzer")
+class RecalibratedModel(keras.Model):  # type: ignore[misc]
+    """A model without symbolic inputs (a subclassed one), followed by recalibration layers.
+
+    Args:
+        model: The model.
+        calibrators: Recalibration layer by name of the output; the key ``""`` serves a single output.
+        **kwargs: Arguments of `keras.Model`.
+    """
+
+    def __init__(self, model: keras.Model, calibrators: Mapping[str, keras.layers.Layer], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.calibrators = dict(calibrators)
+        self.built = model.built
+
+    def call(self, inputs: Any) -> Any:
+        """Calibrated probabilities."""
+        return _apply(self.calibrators, self.model, self.model(inputs))
+
+    def get_config(self) -> dict[str, Any]:
+        """Configuration from which the model is made again."""
+        serialize = keras.saving.serialize_keras_object
+        calibrators = {name: serialize(layer) for name, layer in self.calibrators.items()}
+        return {**super().get_config(), "model": serialize(self.model), "calibrators": calibrators}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> RecalibratedModel:
+        """Make the model from its configuration."""
+        config = dict(config)
+        make = keras.saving.deserialize_keras_object
+        model = make(config.pop("model"), custom_objects=custom_objects)
+        calibrators = {name: make(layer) for name, layer in config.pop("calibrators").items()}
+        return cls(model, calibrators, **config)
+
+
+def _layers(result: Any, method: str | None) -> dict[str, keras.layers.Layer]:
+    """Recalibration layer by name of the output; the key ``""`` stands for a single output."""
+    if method is not None and method not in METHODS:
+        raise DataError(f"method={method!r}: expected one of {', '.join(map(repr, METHODS))}, or None for the best.")
+    if isinstance(result, MultiOutput):
+        usable = {name: one for name, one in result.outputs.items() if isinstance(one, Recalibratable)}
+        chosen = {name: (one, _suggestion(one, method)) for name, one in usable.items() if one.recalibration}
+        if not chosen:
+            raise DataError("No output of this model has a recalibration: none of them predicts classes or labels.")
+    else:
+        chosen = {"": (_checked(result), _suggestion(_checked(result), method))}
+    return {
+        name: calibration_layer(suggestion.map, from_logits=one.from_logits, name=_layer_name(name))
+        for name, (one, suggestion) in chosen.items()
+    }
+
+
+def _checked(result: Any) -> Recalibratable:
+    if isinstance(result, Skipped | Failed):
+        raise DataError(f"There is no calibration to recalibrate with: {result.reason}")
+    if not isinstance(result, Recalibratable):
+        raise DataError(
+            f"recalibrate got {type(result).__name__}; expected results.calibration[name] of a model that predicts "
+            "classes or labels."
+        )
+    return result
+
+
+def _suggestion(result: Recalibratable, method: str | None) -> RecalibrationSuggestion:
+    known = {suggestion.map.method: suggestion for suggestion in result.recalibration}
+    if not known:
+        raise DataError(f"This result suggests no recalibration. {' '.join(result.notes)}".strip())
+    if method is None:
+        return result.recalibration[0]
+    for name, suggestion in known.items():
+        if name == method:
+            return suggestion
+    raise DataError(f"method={method!r} was not fitted; this result has {', '.join(map(repr, known))}.")
+
+
+def _layer_name(output: str) -> str:
+    # Keras refuses "/" in names; the output keeps its own name wherever it can.
+    return output.replace("/", "_") if output else "recalibration"
+
+
+def _symbolic_inputs(model: keras.Model) -> Any:
+    """Fresh inputs in the structure that the model is called with; None where it has none."""
+    try:
+        if not model.inputs:
+            return None
+        structure = model.input
+    except (AttributeError, ValueError):
+        return None
+    return keras.tree.map_structure(
+        lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), structure
+    )
+
+
+def _apply(layers: Mapping[str, keras.layers.Layer], model: keras.Model, outputs: Any) -> Any:
+    """Pass the outputs that have a layer through it; the others stay."""
+    named = named_outputs(model, outputs)
+    if "" in layers and len(named) == 1:
+        return keras.tree.map_structure(layers[""], outputs)
+    known = [name for name, _ in named]
+    unknown = sorted(set(layers) - set(known))
+    if unknown:
+        said = f"outputs {unknown}" if "" not in layers else "a single output"
+        raise DataError(f"The result has {said}; the model has {known}. Was another model analysed?")
+    names = {id(tensor): name for name, tensor in named}
+
+    def calibrated(tensor: Any) -> Any:
+        layer = layers.get(names.get(id(tensor), ""))
+        return tensor if layer is None else layer(tensor)
+
+    return keras.tree.map_structure(calibrated, outputs)

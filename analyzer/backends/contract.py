@@ -1,0 +1,77 @@
+"""What every backend module offers: the one place where frameworks may differ.
+
+`Engine` is small on purpose: what `keras.ops` can say is said there. Each of ``jax.py``, ``tensorflow.py`` and
+``torch.py`` has these names with these signatures; a test compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tensor = Any
+"""A tensor of the backend in use."""
+
+
+class Engine(Protocol):
+    """Compiling, differentiating and housekeeping on one backend."""
+
+    name: str
+
+    def jit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """Compile a pure function of tensors (nested lists, tuples and dicts of them) into one program.
+
+        Parameters and variables must be arguments of ``fn``, or they are baked in on JAX. Dicts may come back sorted:
+        keep order in lists.
+        """
+
+    def trace(self, fn: Callable[..., Any], *args: Any) -> None:
+        """Call ``fn`` once for what it calls, computing as little as the backend allows.
+
+        JAX and TensorFlow pass symbolic tensors; PyTorch runs eagerly without gradients.
+        """
+
+    def vjp(self, fn: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Value of ``fn`` at ``x``, and the pullback that maps a cotangent of the value to one of ``x``."""
+
+    def jvp(self, fn: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Value of ``fn`` at ``x``, and its directional derivative along ``tangent``."""
+
+    def value_and_grad(self, fn: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scalar value of ``fn`` at ``x`` and its gradient, without touching the gradients of any parameter."""
+
+    def stop_gradient(self, x: Tensor) -> Tensor:
+        """``x`` as a constant."""
+
+    def to_numpy(self, x: Tensor) -> NDArray[Any]:
+        """A copy of ``x`` on the host, in its own dtype (bfloat16 becomes float32)."""
+
+    def synchronize(self, tree: Any) -> Any:
+        """Wait until every tensor in ``tree`` is computed, and return ``tree``."""
+
+    def inference(self) -> AbstractContextManager[None]:
+        """A scope in which no gradients are recorded."""
+
+    def rng_guard(self) -> AbstractContextManager[None]:
+        """A scope that leaves the framework's own random state as it was."""
+
+    def deterministic(self) -> AbstractContextManager[None]:
+        """A scope in which the backend only uses deterministic kernels; its switches are restored afterwards."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether ``error`` says that the device's (or the host's) memory is exhausted."""
+
+    def memory_in_use(self) -> int | None:
+        """Bytes allocated on the accelerator, or None where the backend does not say (CPU)."""
+
+    def release(self, fns: Sequence[Callable[..., Any]]) -> None:
+        """Drop the compiled programs behind functions made by `jit`."""
+
+
+def as_float64(x: NDArray[Any]) -> NDArray[np.float64]:
+    """``x`` as float64, for merging on the host."""
+    return np.asarray(x, dtype=np.float64)

@@ -1,0 +1,205 @@
+"""The command line: reads options, hands them to a subcommand, and turns every outcome into an exit code.
+
+Imports neither Keras nor matplotlib; a subcommand imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from analyzer import __version__
+from analyzer.commands import exits, options
+from analyzer.errors import AnalyzerError
+from analyzer.progress import printable
+
+PROGRAM = "keras-analyzer"
+EXIT_CODES = """\
+exit codes:
+  0  done, and no rule failed
+  1  a --fail-on rule failed
+  2  wrong use: an option, the data or the output folder
+  3  something asked for could not be evaluated: a model file could not be opened, an analysis failed or one named by
+     --analyses was skipped, or a rule found no number
+"""
+
+if TYPE_CHECKING:
+    # argparse has no public name for what `add_subparsers` returns.
+    Commands = argparse._SubParsersAction["_Parser"]
+
+_logger = logging.getLogger("analyzer")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other error here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(exits.WRONG_USE, f"{PROGRAM}: error: {message} (see {self.prog} --help)\n")
+
+
+class _StandardError(logging.Handler):
+    """Writes to standard error as it is at that moment: progress bars step aside only then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{self.format(record)}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``keras-analyzer``.
+
+    Args:
+        arguments: The command line without the program's name; that of the process by default.
+
+    Returns:
+        The exit code, see `EXIT_CODES`. ``--help``, ``--version`` and unreadable options exit by themselves.
+    """
+    _write_any_character()
+    args = build_parser().parse_args(arguments)
+    handler = _start_logging(quiet=args.quiet)
+    try:
+        code = int(args.run(args))
+        sys.stdout.flush()
+        return code
+    except AnalyzerError as error:
+        sys.stderr.write(f"{PROGRAM}: error: {printable(' '.join(str(error).split()))}\n")
+        return exits.code_of(error)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{PROGRAM}: interrupted\n")
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        # The reader has left (`| head`): what is still buffered goes nowhere, or Python would complain at shutdown.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.NOT_EVALUATED
+    except Exception:
+        # Left to Python this would exit with 1, which says that a rule failed.
+        _logger.exception("%s: unexpected error; unless it is the model's own, please report these lines", PROGRAM)
+        return exits.NOT_EVALUATED
+    finally:
+        _logger.removeHandler(handler)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands; each leaves a function ``run(args) -> exit code`` in the namespace."""
+    parser = _Parser(prog=PROGRAM, description="One audit for any Keras 3 model, on TensorFlow, JAX or PyTorch.")
+    parser.epilog, parser.formatter_class = EXIT_CODES, argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    _add_audit(commands)
+    _add_demo(commands)
+    _add_show(commands)
+    _add_plot(commands)
+    return parser
+
+
+def _add_command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    description = f"{text[0].upper()}{text[1:]}."
+    parser = commands.add_parser(name, help=text, description=description, epilog=EXIT_CODES, allow_abbrev=False)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--quiet", action="store_true", help="print nothing but failed rules and errors")
+    return parser
+
+
+def _add_audit(commands: Commands) -> None:
+    parser = _add_command(commands, "audit", "analyse model files, draw figures and save results")
+    parser.add_argument(
+        "models", nargs="+", metavar="[NAME=]MODEL.keras", help="model files; the name is the file's stem"
+    )
+    parser.add_argument("--data", type=Path, metavar="FILE.npz", help="x and y; x_<input> and y_<output> where several")
+    parser.add_argument("--output-dir", type=Path, default=Path("analysis_results"), metavar="DIR")
+    parser.add_argument("--history", action="append", default=[], metavar="MODEL=LOG.csv", help="as CSVLogger wrote it")
+    parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        dest="modules",
+        help="module that registers your own layers; found in the current folder, too",
+    )
+    options.add_analysis_options(parser)
+    options.add_backend_options(parser)
+    parser.add_argument("--no-plots", action="store_true", help="save results, draw no figures")
+    options.add_figure_options(parser)
+    _add_rules(parser)
+    parser.set_defaults(run=_audit)
+
+
+def _add_demo(commands: Commands) -> None:
+    parser = _add_command(commands, "demo", "train three small models on scikit-learn's digits and audit them")
+    parser.add_argument("--output-dir", type=Path, default=Path("demo_results"), metavar="DIR")
+    parser.add_argument("--full", action="store_true", help="every analysis there is, on all samples, biases included")
+    options.add_backend_options(parser)
+    parser.set_defaults(run=_demo)
+
+
+def _add_show(commands: Commands) -> None:
+    parser = _add_command(
+        commands,
+        "show",
+        "print the table and the findings of saved results, and hold rules against them; needs no Keras",
+    )
+    parser.add_argument("results", type=Path, metavar="DIR", help="folder with analysis_results.json, or that file")
+    _add_rules(parser)
+    parser.set_defaults(run=_show)
+
+
+def _add_plot(commands: Commands) -> None:
+    parser = _add_command(commands, "plot", "draw the figures of saved results again; needs no Keras")
+    parser.add_argument("results", type=Path, metavar="DIR", help="folder with analysis_results.json, or that file")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where figures go (default: beside the results)")
+    options.add_figure_options(parser)
+    parser.set_defaults(run=_plot)
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="exit with 1 if this holds for any model: 'calibration.ece > 0.05', ':low' or ':high' for an end of the "
+        "interval ('calibration.ece:low > 0.05'), 'findings.error > 0'; repeatable",
+    )
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from analyzer.commands import audit
+
+    return audit.run(args)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from analyzer.commands import demo
+
+    return demo.run(args)
+
+
+def _show(args: argparse.Namespace) -> int:
+    from analyzer.commands import show
+
+    return show.run(args)
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from analyzer.commands import plot
+
+    return plot.run(args)
+
+
+def _write_any_character() -> None:
+    """Names are any words: a terminal that cannot show a character gets its escape, not an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _start_logging(*, quiet: bool) -> logging.Handler:
+    handler = _StandardError(level=logging.WARNING if quiet else logging.INFO)
+    _logger.addHandler(handler)
+    _logger.setLevel(min(_logger.getEffectiveLevel(), logging.INFO))
+    return handler

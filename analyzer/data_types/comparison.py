@@ -1,0 +1,103 @@
+"""What lies between models: similarity of weights, predictions and representations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.data_types.values import Estimate, Finding
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WeightPca:
+    """Models as points: principal components of their standardised weight statistics.
+
+    Attributes:
+        names: Models that share the architecture, in the order of the rows.
+        coordinates: ``(models, components)``.
+        explained_variance: Share of the variance along each component, ``(components,)``.
+        n_features: Statistics that differ between the models.
+        left_out: Models of another architecture.
+    """
+
+    names: tuple[str, ...]
+    coordinates: NDArray[np.float64]
+    explained_variance: NDArray[np.float64]
+    n_features: int
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPair:
+    """One measure between two models.
+
+    Attributes:
+        first: Name of one model.
+        second: Name of the other.
+        estimate: The measure with its n and interval; None where it is not defined.
+        reason: Why it is not defined; None where it is.
+    """
+
+    first: str
+    second: str
+    estimate: Estimate | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairwiseSimilarity:
+    """A symmetric measure between all pairs of models.
+
+    Attributes:
+        measure: ``"linear_cka"``, ``"agreement"`` or ``"js_divergence"``.
+        names: Models in the order of rows and columns.
+        pairs: Each unordered pair once.
+        output: Output of the models that is compared; None where the measure is not about an output.
+        reason: Why there is no pair at all; None where there is one.
+    """
+
+    measure: str
+    names: tuple[str, ...]
+    pairs: tuple[ModelPair, ...] = ()
+    output: str | None = None
+    reason: str | None = None
+
+    def pair(self, first: str, second: str) -> ModelPair | None:
+        """The entry of two models in either order; None where there is none."""
+        return next((p for p in self.pairs if {p.first, p.second} == {first, second}), None)
+
+    def matrix(self) -> NDArray[np.float64]:
+        """``(models, models)``: the values; on the diagonal that of a model with itself; NaN where undefined."""
+        with_itself = 0.0 if self.measure == "js_divergence" else 1.0
+        place = {name: i for i, name in enumerate(self.names)}
+        square = np.full((len(self.names), len(self.names)), np.nan)
+        np.fill_diagonal(square, with_itself)
+        for entry in self.pairs:
+            i, j = place[entry.first], place[entry.second]
+            square[i, j] = square[j, i] = np.nan if entry.estimate is None else float(entry.estimate)
+        return square
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """Everything between models.
+
+    Attributes:
+        findings: What is remarkable about the models together.
+        names: The models, in the user's order.
+        weight_pca: Where at least three models share an architecture; else None.
+        weight_pca_reason: Why there is no ``weight_pca``; None where there is.
+        cka: Linear CKA of the last hidden layers on a shared batch; None where not asked for.
+        agreement: Share of samples with the same decision, one entry per output.
+        js_divergence: Mean Jensen–Shannon divergence of predicted distributions in nats, one entry per output.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    names: tuple[str, ...] = ()
+    weight_pca: WeightPca | None = None
+    weight_pca_reason: str | None = None
+    cka: PairwiseSimilarity | None = None
+    agreement: tuple[PairwiseSimilarity, ...] = ()
+    js_divergence: tuple[PairwiseSimilarity, ...] = ()

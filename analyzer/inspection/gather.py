@@ -1,0 +1,297 @@
+"""The gather pass: one compiled, streaming run of a model over the data for all that was asked."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.backends import engine
+from analyzer.data_types.values import Finding, Skipped
+from analyzer.errors import DeviceMemoryError, Unsupported
+from analyzer.inspection import compat, inputs
+from analyzer.inspection.needs import Context, Need
+from analyzer.inspection.reducers import Batch, HostBatch, KeepSamples, Tap
+from analyzer.inspection.trace import named_outputs
+from analyzer.inspection.view import ModelView
+
+logger = logging.getLogger("analyzer")
+
+Step = Callable[[int, int], None]
+"""Progress: samples done, samples in all."""
+
+NEIGHBOUR_TOLERANCE = 1e-5
+"""Relative change of a sample's output, when only the padding beside it changes, that proves dependence on it."""
+
+
+@dataclass
+class Gathered:
+    """What a pass brought.
+
+    Attributes:
+        material: By need; `Skipped` where it does not exist for this model and these data.
+        findings: What the pass noticed about the model itself.
+        batch_size: Samples per batch, after any halving.
+    """
+
+    material: dict[Need, Any] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    batch_size: int | None = None
+
+
+def gather(
+    context: Context, arranged: Any | None, needs: Sequence[Need], *, batch_size: int, step: Step | None = None
+) -> Gathered:
+    """Run a model once over the data and serve every need from that.
+
+    Args:
+        context: The opened model, the data and what is known about its outputs.
+        arranged: Inputs of all samples in the structure that the model is called with, or None without data.
+        needs: What is asked for; equal needs are served once.
+        batch_size: Samples per batch; a batch size that the model fixes goes before it.
+        step: Called after every batch.
+
+    Raises:
+        DeviceMemoryError: If a single sample does not fit into memory.
+    """
+    result = Gathered()
+    plans: dict[Need, tuple[Tap, ...]] = {}
+    for need in dict.fromkeys(needs):
+        try:
+            if need.requires_data and arranged is None:
+                raise Unsupported("No data were given: pass data=DataInput(x_data=..., y_data=...).")
+            plans[need] = need.taps(context.view)
+        except Unsupported as reason:
+            result.material[need] = Skipped(str(reason))
+    taps = tuple(dict.fromkeys(tap for plan in plans.values() for tap in plan))
+    collected: Mapping[Tap, Any] = {}
+    if taps:
+        run = _Pass(context.view, taps, arranged, batch_size, context.seed, step)
+        collected = run.run()
+        result.findings, result.batch_size = run.findings, run.batch_size
+    for need, plan in plans.items():
+        try:
+            missing = [tap for tap in plan if isinstance(collected[tap], Unsupported)]
+            if missing:
+                raise collected[missing[0]]
+            result.material[need] = need.finish([collected[tap] for tap in plan], context)
+        except Unsupported as reason:
+            result.material[need] = Skipped(str(reason))
+    return result
+
+
+class _Pass:
+    """One run over the data; see `run`."""
+
+    def __init__(
+        self, view: ModelView, taps: tuple[Tap, ...], arranged: Any, batch_size: int, seed: int, step: Step | None
+    ) -> None:
+        self.view = view
+        self.taps = taps
+        self.arranged = arranged
+        self.n = inputs.count(arranged)
+        self.fixed = inputs.fixed_batch_size(view.model)
+        self.batch_size = self.fixed or min(batch_size, self.n)
+        self.step = step or (lambda _done, _total: None)
+        self.findings: list[Finding] = []
+        self.kept = _kept_samples(self.n, taps, seed)
+        self.engine = engine()
+        self.program = self.engine.jit(self._forward)
+        self.values = [variable.value for variable in view.state]
+        self.states: dict[Tap, Any] = dict.fromkeys(taps)
+        self.folded = 0
+
+    def run(self) -> dict[Tap, Any]:
+        """Stream all samples through the model; what each tap brought, or the `Unsupported` that says why not."""
+        try:
+            with self.engine.inference():
+                self._stream()
+        finally:
+            self.engine.release([self.program])
+        return {
+            tap: state if isinstance(state, Unsupported) else tap.reducer.finish(state)
+            for tap, state in self.states.items()
+        }
+
+    def _stream(self) -> None:
+        # One batch is always in flight while the one before it is copied and folded: dispatch is asynchronous.
+        start, waiting = 0, None
+        while start < self.n or waiting is not None:
+            try:
+                launched = self._launch(start) if start < self.n else None
+                if waiting is not None:
+                    done, waiting = waiting, None
+                    self._fold(*done)
+            except Exception as error:
+                if not self.engine.is_out_of_memory(error):
+                    raise
+                self._halve(error)
+                start, waiting = self.folded, None
+                continue
+            if launched is not None:
+                start += launched[1].n_valid
+            waiting = launched
+
+    def _launch(self, start: int) -> tuple[list[Any], HostBatch]:
+        index = np.arange(start, min(start + self.batch_size, self.n))
+        padded = np.concatenate([index, np.full(self.batch_size - len(index), index[0])])
+        short = len(index) < self.batch_size
+        if short and self.fixed is None and start > 0 and self._depends_on_neighbours(index):
+            padded = index
+        return self._call(padded, len(index))
+
+    def _call(self, rows: NDArray[np.int64], n_valid: int) -> tuple[list[Any], HostBatch]:
+        positions = np.flatnonzero(np.isin(rows[:n_valid], self.kept))
+        keep = np.zeros(max(1, min(len(rows), len(self.kept))), dtype=np.int32)
+        keep[: len(positions)] = positions
+        x = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs.take(self.arranged, rows))
+        valid = keras.ops.convert_to_tensor(np.arange(len(rows)) < n_valid)
+        partials = self.program(self.values, x, valid, keras.ops.convert_to_tensor(keep))
+        return partials, HostBatch(n_valid=n_valid, n_kept=len(positions))
+
+    def _fold(self, partials: list[Any], batch: HostBatch) -> None:
+        on_host = [[self.engine.to_numpy(p) for p in partial] for partial in partials]
+        for tap, partial in zip(self.taps, on_host, strict=True):
+            if not partial:
+                self.states[tap] = Unsupported(self._why_missing(tap))
+            elif not isinstance(self.states[tap], Unsupported):
+                self.states[tap] = tap.reducer.merge(self.states[tap], partial, batch)
+        self.folded += batch.n_valid
+        self.step(self.folded, self.n)
+
+    def _why_missing(self, tap: Tap) -> str:
+        if tap.source == "model":
+            name = self.view.heads[tap.position].name
+            return f"Output {name!r} does not have one row per sample, so it cannot be matched with labels."
+        place = getattr(self.view.places[tap.position], "name", "?")
+        return f"Layer {place!r} did not run when the model was called, or its first axis is not the sample."
+
+    def _halve(self, error: Exception) -> None:
+        """Go on with half the batch, or say what does not fit."""
+        if self.fixed is not None or self.batch_size == 1:
+            raise DeviceMemoryError(self._too_large()) from error
+        self.batch_size = max(1, self.batch_size // 2)
+        logger.warning("out of memory: going on with batch_size=%d", self.batch_size)
+        self.engine.release([self.program])
+
+    def _too_large(self) -> str:
+        largest = max(self.view.firings, key=lambda firing: firing.output_bytes)
+        place = getattr(self.view.places[largest.place], "name", "?")
+        return (
+            f"The model {self.view.model.name!r} does not fit into memory at batch size {self.batch_size}. The largest "
+            f"output is that of layer {place!r}: {largest.output_bytes:,} bytes per sample. Free memory, run on a "
+            "larger device, or lower the input size; batch_size cannot go lower."
+        )
+
+    def _depends_on_neighbours(self, index: NDArray[np.int64]) -> bool:
+        """Whether the output for a sample changes when only the padding beside it does."""
+        fill = self.batch_size - len(index)
+        outputs = []
+        for padding in (index[0], 0):
+            partials, _ = self._call(np.concatenate([index, np.full(fill, padding)]), len(index))
+            rows = [p[0] for tap, p in zip(self.taps, partials, strict=True) if tap.source == "model" and p]
+            outputs.append([self.engine.to_numpy(r)[: len(index)].astype(np.float64) for r in rows])
+        scale = max((float(np.nanmax(np.abs(a), initial=0.0)) for a in outputs[0]), default=0.0)
+        change = max((float(np.nanmax(np.abs(a - b), initial=0.0)) for a, b in zip(*outputs, strict=True)), default=0.0)
+        depends = change > NEIGHBOUR_TOLERANCE * max(scale, 1e-30)
+        if depends:
+            self.findings.append(_neighbour_finding(change, scale))
+        return depends
+
+    def _forward(self, values: list[Any], x: Any, valid: Any, keep: Any) -> list[list[Any]]:
+        """The program: the model's forward pass, and each tap reduced beside it."""
+        recorder = _Recorder(self.taps)
+        mapping = list(zip(self.view.state, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping), recorder.listening(self.view.places):
+            outputs = self.view.model(x, training=False)
+        for position, (_, tensor) in enumerate(named_outputs(self.view.model, outputs)):
+            recorder.notice("model", position, 0, tensor)
+        batch = Batch(valid=valid, keep=keep)
+        partials: list[list[Any]] = []
+        for tap in self.taps:
+            tensor = recorder.found(tap)
+            fits = tensor is not None and len(tensor.shape) > 0 and tensor.shape[0] == valid.shape[0]
+            partials.append(tap.reducer.partial(tensor, batch) if fits else [])
+        return partials
+
+
+class _Recorder:
+    """Holds the tensors that pass the tapped places during one call of the model."""
+
+    def __init__(self, taps: Sequence[Tap]) -> None:
+        self.places = {tap.position for tap in taps if tap.source in ("output", "input")}
+        self.activations = {tap.position for tap in taps if tap.source == "activation"}
+        self.tensors: dict[tuple[str, int], list[Any]] = {}
+        self.calls: Counter[int] = Counter()
+
+    def notice(self, source: str, position: int, call: int, tensor: Any) -> None:
+        """Remember the tensor of one call."""
+        del call
+        self.tensors.setdefault((source, position), []).append(tensor)
+
+    def found(self, tap: Tap) -> Any | None:
+        """The tensor that a tap asks for, or None where the place did not run."""
+        seen = self.tensors.get((tap.source, tap.position), [])
+        return seen[tap.call] if -len(seen) <= tap.call < len(seen) else None
+
+    @contextlib.contextmanager
+    def listening(self, places: Mapping[int, compat.Place]) -> Iterator[None]:
+        """Listen at the tapped places for the length of one traced call."""
+
+        def wrap(index: int, call: Callable[..., Any]) -> Callable[..., Any]:
+            def heard(*args: Any, **kwargs: Any) -> Any:
+                result = call(*args, **kwargs)
+                number = self.calls[index]
+                self.calls[index] += 1
+                tensors = [t for t in keras.tree.flatten((args, kwargs)) if keras.ops.is_tensor(t)]
+                self.notice("input", index, number, tensors[0] if tensors else None)
+                self.notice("output", index, number, keras.tree.flatten(result)[0])
+                return result
+
+            return heard
+
+        with contextlib.ExitStack() as stack:
+            tapped = {index: places[index] for index in sorted(self.places)}
+            stack.enter_context(compat.wrapped_calls(tapped, wrap))
+            for index in sorted(self.activations):
+                stack.enter_context(self._listening_at_activation(index, places[index]))
+            yield
+
+    @contextlib.contextmanager
+    def _listening_at_activation(self, index: int, place: compat.Place) -> Iterator[None]:
+        activation = place.activation
+
+        def heard(logits: Any, *args: Any, **kwargs: Any) -> Any:
+            self.notice("activation", index, 0, logits)
+            return activation(logits, *args, **kwargs)
+
+        with compat.replaced(place, "activation", heard):
+            yield
+
+
+def _kept_samples(n: int, taps: Sequence[Tap], seed: int) -> NDArray[np.int64]:
+    sizes = [tap.reducer.n_samples for tap in taps if isinstance(tap.reducer, KeepSamples)]
+    if not sizes:
+        return np.empty(0, dtype=np.int64)
+    order = np.random.default_rng(seed).permutation(n)
+    return np.sort(order[: max(sizes)])
+
+
+def _neighbour_finding(change: float, scale: float) -> Finding:
+    return Finding(
+        kind="depends_on_batch",
+        layer=None,
+        severity="warning",
+        evidence={"largest_change": change, "largest_output": scale, "threshold": NEIGHBOUR_TOLERANCE},
+        message=(
+            "The output for a sample depends on the other samples of its batch, so every number of this model depends "
+            "on the batch size. Look for layers that normalise over the batch at inference."
+        ),
+    )

@@ -1,0 +1,211 @@
+"""What an analyzer can ask the gather pass for.
+
+A need is a frozen dataclass: equal needs of several analyzers are served once. It names the `taps` that it sets on an
+opened model, and `finish` turns what the taps brought into material.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from analyzer.backends import engine
+from analyzer.data_types.data_input import DataInput
+from analyzer.data_types.outputs import OutputData
+from analyzer.errors import Unsupported
+from analyzer.inspection.outputs import OutputHints, describe_outputs
+from analyzer.inspection.reducers import Collect, KeepSamples, Moments, Tap
+from analyzer.inspection.trace import Firing, Head
+from analyzer.inspection.view import LayerInfo, ModelView
+from analyzer.inspection.weights import DescribedWeights, describe_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a need may know besides the taps' results.
+
+    Attributes:
+        view: The opened model.
+        data: The samples looked at, or None.
+        hints: What the user and the file say about the outputs.
+        seed: Seed of the run.
+    """
+
+    view: ModelView
+    data: DataInput | None
+    hints: OutputHints
+    seed: int
+
+
+@runtime_checkable
+class Need(Protocol):
+    """A frozen, hashable request for material."""
+
+    @property
+    def requires_data(self) -> bool:
+        """Whether it can only be met by running the model over data."""
+
+    def taps(self, view: ModelView) -> tuple[Tap, ...]:
+        """Where to tap the model, and how each tap is reduced.
+
+        Raises:
+            Unsupported: If the model has no such place.
+        """
+
+    def finish(self, collected: Sequence[Any], context: Context) -> Any:
+        """The material, from what each tap brought, in the order of `taps`.
+
+        Raises:
+            Unsupported: If the material does not exist for this model and these data.
+        """
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Outputs of the model for every sample.
+
+    Gathered as ``dict[str, OutputData]`` by output name, with task, probabilities, logits and labels worked out.
+    """
+
+    requires_data = True
+
+    def taps(self, view: ModelView) -> tuple[Tap, ...]:
+        """One tap per output, and one where its logits can be read."""
+        outputs = [Tap(source="model", position=i, reducer=Collect()) for i in range(len(view.heads))]
+        return (*outputs, *(tap for head in view.heads if (tap := _logit_tap(head)) is not None))
+
+    def finish(self, collected: Sequence[Any], context: Context) -> dict[str, OutputData]:
+        """Outputs with the labels brought into the matching form."""
+        heads = context.view.heads
+        rest = iter(collected[len(heads) :])
+        logits = [next(rest) if _logit_tap(head) is not None else None for head in heads]
+        if context.data is None:
+            raise Unsupported("No data were given.")
+        return describe_outputs(heads, collected[: len(heads)], logits, context.data, context.hints)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the last hidden layer says about a shared, seeded subset of the samples.
+
+    Gathered as float32 array ``(min(n, n_samples), d)``: the input of the last layer that has a kernel, averaged over
+    positions where it has any; rows in sample order, the same samples for all models.
+
+    Attributes:
+        n_samples: Most samples to keep.
+    """
+
+    n_samples: int = 512
+
+    requires_data = True
+
+    def taps(self, view: ModelView) -> tuple[Tap, ...]:
+        """One tap, on the input of the last layer with a kernel."""
+        kernels = {id(v.owner.layer) for v in view.variables if v.trainable and len(v.variable.shape) > 1}
+        for firing in reversed(view.firings):
+            if id(view.places[firing.place]) in kernels:
+                reducer = KeepSamples(n_samples=self.n_samples)
+                return (Tap(source="input", position=firing.place, call=firing.call, reducer=reducer),)
+        raise Unsupported("The model has no layer with a kernel that fires by itself, so it has no last hidden layer.")
+
+    def finish(self, collected: Sequence[Any], context: Context) -> np.ndarray:
+        """One row per kept sample."""
+        del context
+        (kept,) = collected
+        features = np.asarray(kept, dtype=np.float32)
+        flat: np.ndarray = features.reshape(len(features), -1, features.shape[-1] if features.ndim > 1 else 1)
+        return np.asarray(flat.mean(axis=1))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Statistics of every variable of the model; needs no data.
+
+    Gathered as `DescribedWeights`.
+    """
+
+    requires_data = False
+
+    def taps(self, view: ModelView) -> tuple[Tap, ...]:
+        """None: variables are read, not run."""
+        del view
+        return ()
+
+    def finish(self, collected: Sequence[Any], context: Context) -> DescribedWeights:
+        """Statistics of each variable, once."""
+        del collected
+        return describe_weights(context.view, engine(), seed=context.seed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerActivations:
+    """What was gathered at one call of one layer.
+
+    Attributes:
+        layer: The layer.
+        call: How often it had run before in the pass.
+        moments: See `Moments.finish`.
+        rows: ``(rows, units)`` float32: kept samples at kept positions.
+    """
+
+    layer: LayerInfo
+    call: int
+    moments: dict[str, np.ndarray]
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Statistics of the output of every layer call.
+
+    Gathered as ``tuple[LayerActivations, ...]`` in order of execution. Layers inside loops are not followed.
+
+    Attributes:
+        n_samples: Most samples whose rows are kept.
+        n_positions: Positions kept of each sample, evenly spaced, for spatial and sequence layers.
+    """
+
+    n_samples: int = 128
+    n_positions: int = 4
+
+    requires_data = True
+
+    def taps(self, view: ModelView) -> tuple[Tap, ...]:
+        """Two taps on every call of a layer that has an axis of units."""
+        reducers = (Moments(), KeepSamples(n_samples=self.n_samples, n_positions=self.n_positions))
+        return tuple(
+            Tap(source="output", position=firing.place, call=firing.call, reducer=reducer)
+            for firing, _ in self._followed(view)
+            for reducer in reducers
+        )
+
+    def finish(self, collected: Sequence[Any], context: Context) -> tuple[LayerActivations, ...]:
+        """Moments and kept rows of every call."""
+        followed = self._followed(context.view)
+        pairs = zip(collected[::2], collected[1::2], strict=True)
+        return tuple(
+            LayerActivations(layer=layer, call=firing.call, moments=moments, rows=rows.reshape(-1, rows.shape[-1]))
+            for (firing, layer), (moments, rows) in zip(followed, pairs, strict=True)
+        )
+
+    @staticmethod
+    def _followed(view: ModelView) -> list[tuple[Firing, LayerInfo]]:
+        by_place = {id(info.layer): info for info in view.layers}
+        batch = view.firings[0].output_shapes[0][0] if view.firings and view.firings[0].output_shapes else None
+        return [
+            (firing, info)
+            for firing in view.firings
+            if (info := by_place.get(id(view.places[firing.place]))) is not None
+            and len(firing.output_shapes) == 1
+            and len(firing.output_shapes[0]) > 1
+            and firing.output_shapes[0][0] == batch
+        ]
+
+
+def _logit_tap(head: Head) -> Tap | None:
+    if head.place is None or head.via is None or head.via == "output":
+        return None
+    return Tap(source=head.via, position=head.place, call=-1, reducer=Collect())

@@ -1,0 +1,1 @@
+"""Calibration of predicted probabilities: distances, proper scores, tests, and what they add up to."""

@@ -1,0 +1,290 @@
+"""`ModelAnalyzer`: from models, data and options to results, files and figures."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from analyzer import provenance
+from analyzer.analyzers.base import BaseAnalyzer, failed
+from analyzer.analyzers.registry import analyzer_classes
+from analyzer.backends import engine
+from analyzer.config import ANALYSES, AnalysisConfig, check_names
+from analyzer.data_types import AnalysisResults, DataInput, Failed, MultiOutput
+from analyzer.data_types.history import History, read_history
+from analyzer.errors import ConfigError, DataError, OutputError
+from analyzer.inspection import inputs, open_model
+from analyzer.inspection.gather import gather
+from analyzer.inspection.guard import untouched_process
+from analyzer.inspection.needs import Context, Need, Predictions
+from analyzer.inspection.outputs import OutputHints, check_labels
+from analyzer.inspection.sources import ModelSources
+from analyzer.progress import Progress
+from analyzer.visualizers.base import BaseVisualizer
+from analyzer.visualizers.registry import visualizer_classes
+from analyzer.visualizers.style import model_colors
+
+logger = logging.getLogger("analyzer")
+
+ALWAYS = ("performance", "similarity")
+"""Analyses without a switch: they cost nothing beyond what the others gather."""
+
+
+class ModelAnalyzer:
+    """Audits models: opens them without touching them, analyses, saves and draws.
+
+    Args:
+        models: Model name to a built `keras.Model`, or to the path of a ``.keras`` file. Any name that is not empty is
+            legal.
+        training_history: Model name to its training history: a Keras ``History``, its dict, a CSVLogger file, a
+            pandas frame, or a list of those for several seeds.
+        config: Options; the defaults where None.
+        output_dir: Folder for `analysis_results.json`, `analysis_arrays.npz` and the figures.
+        analyzers: Further `BaseAnalyzer` classes to run.
+        visualizers: Further `BaseVisualizer` classes to draw.
+
+    Raises:
+        ModelError: If there is no model, a file does not exist, or a model was never built.
+        DataError: If a training history cannot be read or belongs to no model.
+        ConfigError: If an analyzer or visualizer is not a subclass of its base.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Any],
+        training_history: Mapping[str, Any] | None = None,
+        config: AnalysisConfig | None = None,
+        output_dir: str | Path = "analysis_results",
+        *,
+        analyzers: Sequence[type[BaseAnalyzer]] | None = None,
+        visualizers: Sequence[type[BaseVisualizer]] | None = None,
+    ) -> None:
+        self.config = config or AnalysisConfig()
+        self.models = ModelSources(models)
+        self.output_dir = Path(output_dir)
+        self.training_history = _read_histories(training_history, list(self.models))
+        self.results = AnalysisResults(tuple(self.models))
+        self._further_analyzers = _subclasses(analyzers, BaseAnalyzer)
+        self._further_visualizers = _subclasses(visualizers, BaseVisualizer)
+
+    def analyze(self, data: Any = None, *, analysis_types: Sequence[str] | None = None) -> AnalysisResults:
+        """Run the analyses, save the results, then draw.
+
+        Args:
+            data: A `DataInput`, or anything that `DataInput.from_object` reads. Without data, what needs data is
+                skipped with its reason.
+            analysis_types: Names of the analyses to run instead of those that the configuration switches on.
+
+        Returns:
+            The results, which are also saved in the output folder.
+
+        Raises:
+            DataError: If the data fit none of the models.
+            ModelError: If none of the models can be opened.
+            ConfigError: If an analysis is unknown.
+            OutputError: If the output folder cannot be written; found out before any computing.
+        """
+        chosen = self._chosen(analysis_types)
+        sample = None if data is None else DataInput.from_object(data).sample(self.config.n_samples, self.config.seed)
+        _check_writable(self.output_dir)
+        started = time.perf_counter()
+        results = AnalysisResults(tuple(self.models))
+        results.training_history = self.training_history
+        deterministic = engine().deterministic() if self.config.deterministic else contextlib.nullcontext()
+        with untouched_process(), deterministic, Progress(self.config.progress) as progress:
+            analyzers = [cls(self.models, self.config) for cls in chosen.values()]
+            cache = self._gather(analyzers, sample, results, progress)
+            self._analyze(analyzers, sample, results, cache)
+        results.provenance = provenance.describe(self.config, self.models.facts, sample, list(chosen))
+        results.measured["seconds"] = {**results.measured.get("seconds", {}), "total": time.perf_counter() - started}
+        results.measured["date"] = provenance.now()
+        self.results = results
+        results.to_json(self.output_dir, inline_arrays=self.config.json_include_per_sample_data)
+        if self.config.save_plots:
+            self._draw()
+        return results
+
+    def create_summary_dashboard(self) -> Path | None:
+        """Draw the summary dashboard from the latest results; its path, or None where drawing failed."""
+        return self._draw(only="summary_dashboard").get("summary_dashboard")
+
+    def get_summary_statistics(self) -> dict[str, Any]:
+        """The headline numbers of the latest results by model; missing ones are None."""
+        return {
+            "n_models": len(self.models),
+            "model_performance": {name: _headline(self.results, name) for name in self.models},
+            "findings": [
+                {"analysis": analysis, "model": model, "kind": f.kind, "layer": f.layer, "severity": f.severity}
+                for analysis, model, f in self.results.all_findings()
+                if f.severity != "info"
+            ],
+        }
+
+    def _chosen(self, analysis_types: Sequence[str] | None) -> dict[str, type[BaseAnalyzer]]:
+        classes = analyzer_classes() | {cls.name: cls for cls in self._further_analyzers}
+        if analysis_types is not None:
+            check_names(list(analysis_types), list(classes), what="analysis")
+            return {name: cls for name, cls in classes.items() if name in analysis_types or name in ALWAYS}
+        off = {name for name in ANALYSES if not getattr(self.config, f"analyze_{name}")}
+        return {name: cls for name, cls in classes.items() if name not in off}
+
+    def _gather(
+        self, analyzers: Sequence[BaseAnalyzer], sample: DataInput | None, results: AnalysisResults, progress: Progress
+    ) -> dict[str, dict[Any, Any]]:
+        """One pass per model for all needs; a model that cannot be opened or run keeps its error as material."""
+        needs = list(dict.fromkeys(need for analyzer in analyzers for need in analyzer.needs()))
+        cache: dict[str, dict[Any, Any]] = {}
+        seconds: dict[str, float] = {}
+        for name in self.models:
+            started = time.perf_counter()
+            try:
+                cache[name] = self._gather_model(name, needs, sample, results, progress)
+            except Exception as error:  # noqa: BLE001 - one broken model must not lose another; raised below if all are
+                logger.warning("model %r cannot be analysed: %s", name, error)
+                cache[name] = dict.fromkeys([*needs, "predictions"], error) | {"compile_config": {}}
+            seconds[name] = time.perf_counter() - started
+        errors = [cache[name]["predictions"] for name in cache]
+        if all(isinstance(error, Exception) for error in errors):
+            raise errors[0]
+        results.measured["seconds"] = {"gather": seconds}
+        return cache
+
+    def _gather_model(
+        self,
+        name: str,
+        needs: Sequence[Need],
+        sample: DataInput | None,
+        results: AnalysisResults,
+        progress: Progress,
+    ) -> dict[Any, Any]:
+        with self.models.opened(name) as model:
+            arranged = None if sample is None else inputs.arrange(model, sample.x_data)
+            one = None if arranged is None else inputs.take(arranged, slice(0, inputs.fixed_batch_size(model) or 1))
+            view = open_model(model, one)
+            hints = OutputHints(
+                model_name=name,
+                task=self.config.task,
+                from_logits=self.config.from_logits,
+                losses=self.models.losses(name),
+                class_names=tuple(self.config.class_names or ()),
+            )
+            if sample is not None and sample.y_data is not None:
+                check_labels(view.heads, sample, hints)
+            context = Context(view=view, data=sample, hints=hints, seed=self.config.seed)
+            label = f"{name}: predictions"
+            gathered = gather(
+                context,
+                arranged,
+                needs,
+                batch_size=self.config.batch_size,
+                step=lambda done, total: progress.step(label, done, total),
+            )
+            results.findings[name] = tuple(gathered.findings)
+            return {
+                **gathered.material,
+                "predictions": _raw_predictions(gathered.material.get(Predictions())),
+                "compile_config": self.models.compile_config(name),
+            }
+
+    def _analyze(
+        self,
+        analyzers: Sequence[BaseAnalyzer],
+        sample: DataInput | None,
+        results: AnalysisResults,
+        cache: Mapping[str, Any],
+    ) -> None:
+        for analyzer in analyzers:
+            started = time.perf_counter()
+            try:
+                analyzer.analyze(results, sample, cache)
+            except Exception as error:  # noqa: BLE001 - one broken analysis must not lose another
+                logger.warning("analysis %r failed: %s: %s", analyzer.name, type(error).__name__, error)
+                _record_failure(results, analyzer.name, failed(error))
+            results.measured["seconds"].setdefault("analyses", {})[analyzer.name] = time.perf_counter() - started
+
+    def _draw(self, only: str | None = None) -> dict[str, Path]:
+        """Every figure, each on its own: a broken one is a warning that names it."""
+        colors = model_colors(list(self.models))
+        classes = visualizer_classes() | {cls.__name__: cls for cls in self._further_visualizers}
+        before = set(self.output_dir.iterdir())
+        for name, cls in classes.items():
+            if only is not None and name != only:
+                continue
+            try:
+                cls(self.results, self.config, self.output_dir, colors).create_visualizations()
+            except Exception as error:  # noqa: BLE001 - the results are saved already; a picture costs nothing else
+                logger.warning("figure %r failed: %s: %s", name, type(error).__name__, error)
+        suffix = f".{self.config.save_format}"
+        drawn = {path.stem: path for path in self.output_dir.iterdir() if path.suffix == suffix}
+        return {stem: path for stem, path in drawn.items() if path not in before or only == stem}
+
+
+def _raw_predictions(material: Any) -> Any:
+    """Raw outputs for plugins: an array, or a dict of arrays by output name; None where there are none."""
+    if not isinstance(material, Mapping):
+        return None
+    raw = {name: output.raw for name, output in material.items()}
+    return next(iter(raw.values())) if len(raw) == 1 else raw
+
+
+def _record_failure(results: AnalysisResults, name: str, failure: Failed) -> None:
+    if name == "similarity":
+        results.comparison = failure
+    elif hasattr(results, name) and name not in results.plugins:
+        getattr(results, name).update(dict.fromkeys(results.model_names, failure))
+    else:
+        setattr(results, name, dict.fromkeys(results.model_names, failure))
+
+
+def _headline(results: AnalysisResults, name: str) -> dict[str, Any]:
+    performance = _first_output(results.performance.get(name))
+    calibration = _first_output(results.calibration.get(name))
+    weights = results.weights.get(name)
+
+    def value(result: Any, attribute: str) -> float | None:
+        estimate = getattr(result, attribute, None)
+        return estimate if estimate is None or isinstance(estimate, float | int) else estimate.value
+
+    return {
+        "accuracy": value(performance, "accuracy"),
+        "loss": value(performance, "loss"),
+        "ece": value(calibration, "ece"),
+        "brier": value(calibration, "brier"),
+        "mean_entropy": value(calibration, "mean_entropy"),
+        "health": value(getattr(weights, "health", None), "score"),
+        "parameters": value(getattr(weights, "parameters", None), "total"),
+    }
+
+
+def _first_output(result: Any) -> Any:
+    return next(iter(result.outputs.values())) if isinstance(result, MultiOutput) else result
+
+
+def _read_histories(histories: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, History]:
+    for name in histories or {}:
+        if name not in names:
+            raise DataError(f"training_history names {name!r}, but the models are {', '.join(map(repr, names))}.")
+    return {name: read_history(source) for name, source in (histories or {}).items()}
+
+
+def _subclasses(classes: Sequence[Any] | None, base: type) -> list[Any]:
+    for cls in classes or ():
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise ConfigError(f"Got {cls!r}; expected a subclass of {base.__name__} (the class, not an instance).")
+    return list(classes or ())
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".keras-analyzer-probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"The output folder {str(folder)!r} cannot be written: {error.strerror}. Choose another output_dir."
+        ) from error

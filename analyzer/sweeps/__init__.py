@@ -1,0 +1,1 @@
+"""Working through many models: rules that decide over a set of results."""

@@ -1,0 +1,1 @@
+"""Drawing results: one file per analysis."""

@@ -1,0 +1,143 @@
+"""Activations by layer: level, effective rank, silent units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+
+from analyzer.data_types.information_flow import InformationFlowResult, LayerFlow
+from analyzer.visualizers.panels.base import caption, dodge, label_indent, name_rows, panel
+from analyzer.visualizers.panels.layers import column_names, draw_cells, left_out, most_important, worst_severity
+from analyzer.visualizers.series import Pen, Series, error_bar, sample_sizes
+from analyzer.visualizers.style import MUTED
+
+
+def kept_layers(group: Sequence[Series], limit: int | None) -> list[str]:
+    """Ids of the layers that matter most: findings first, then the largest share of dead units, then of zeros.
+
+    Args:
+        group: Models of one architecture.
+        limit: Most layers to keep.
+    """
+    severities = [worst_severity(s.result.findings) for s in group]
+
+    def importance(i: int) -> tuple[float, ...]:
+        layers = [s.result.layers[i] for s in group]
+        return (
+            max(severity.get(_owner(layers[0].id), severity.get(layers[0].id, 0)) for severity in severities),
+            max((layer.dead_units or 0) / max(layer.n_units, 1) for layer in layers),
+            max(layer.sparsity for layer in layers),
+        )
+
+    return most_important([layer.id for layer in group[0].result.layers], limit, importance)
+
+
+def _owner(call: str) -> str:
+    """The layer behind a further call of it (``dense@2``)."""
+    head, _, count = call.rpartition("@")
+    return head if head and count.isdigit() else call
+
+
+def _rows(group: Sequence[Series], pen: Pen) -> tuple[list[str], dict[str, list[LayerFlow]]]:
+    ids = kept_layers(group, pen.most_layers)
+    found = [{layer.id: layer for layer in s.result.layers} for s in group]
+    return ids, {key: [layers[key] for layers in found] for key in ids}
+
+
+def _finish(ax: Axes, series: Sequence[Series], ids: Sequence[str], pen: Pen, title: str, *details: str) -> None:
+    labels = [pen.layer(key) for key in ids]
+    name_rows(ax, labels)
+    ax.set_ylim(len(ids) - 0.5, -0.5)
+    ax.grid(visible=True, axis="x")
+    sizes = sample_sizes([s.result.n for s in series])
+    caption(ax, pen, title, f"{sizes} samples; {'; '.join(d for d in details if d)}",
+            left_out(len(ids), len(series[0].result.layers)), indent=label_indent(labels, pen))
+
+
+@panel("activations", InformationFlowResult)
+def activations(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
+    """Mean activation of each layer, one standard deviation to either side, and the range.
+
+    Args:
+        ax: The axes.
+        series: Models of one architecture.
+        pen: Sizes.
+    """
+    ids, layers = _rows(series, pen)
+    ax.axvline(0, color=MUTED, linewidth=0.6)
+    for j, s in enumerate(series):
+        for i, key in enumerate(ids):
+            layer, y = layers[key][j], i + dodge(len(series), j, 0.5)
+            if layer.mean is None or layer.std is None:
+                continue
+            # A rectifier has no activation below zero: the deviation is cut at what occurred.
+            low = layer.mean - layer.std if layer.min is None else max(layer.mean - layer.std, layer.min)
+            high = layer.mean + layer.std if layer.max is None else min(layer.mean + layer.std, layer.max)
+            ax.hlines(y, low, high, color=s.color, linewidth=2.6 if len(series) < 4 else 1.4, alpha=0.5)
+        known = [(layers[key][j].mean, i + dodge(len(series), j, 0.5)) for i, key in enumerate(ids)
+                 if layers[key][j].mean is not None]
+        ax.plot([x for x, _ in known], [y for _, y in known], color=s.color, marker=s.marker, linestyle=s.linestyle,
+                linewidth=0.7)
+    ax.set_xlabel("Activation")
+    _finish(ax, series, ids, pen, "Activations", "mean ± standard deviation, cut at the extremes that occurred")
+
+
+@panel("effective_rank", InformationFlowResult)
+def effective_rank(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
+    """Effective rank of each layer below the largest that the sample can show.
+
+    Args:
+        ax: The axes.
+        series: Models of one architecture.
+        pen: Sizes.
+    """
+    ids, layers = _rows(series, pen)
+    highest = 1.0
+    for j, s in enumerate(series):
+        known = [(i, layers[key][j]) for i, key in enumerate(ids)]
+        ranks = [(i + dodge(len(series), j, 0.5), layer.effective_rank, layer.effective_rank_ceiling)
+                 for i, layer in known if layer.effective_rank is not None and layer.effective_rank.value is not None]
+        if not ranks:
+            continue
+        values = [float(rank) for _, rank, _ in ranks]
+        ax.errorbar(values, [y for y, _, _ in ranks], xerr=error_bar([rank for _, rank, _ in ranks]), color=s.color,
+                    marker=s.marker, linestyle=s.linestyle, linewidth=0.8, capsize=1.2, elinewidth=0.8)
+        ceilings = [(y, ceiling) for y, _, ceiling in ranks if ceiling is not None]
+        ax.plot([c for _, c in ceilings], [y for y, _ in ceilings], linestyle="none", marker="|", color="black",
+                markersize=pen.font)
+        highest = max([highest, *values, *(c for _, c in ceilings)])
+    ax.set_xlim(0, 1.05 * highest)
+    ax.set_xlabel("Effective rank")
+    _finish(ax, series, ids, pen, "Effective rank", "black bar: the largest that sample and width allow")
+
+
+@panel("flow_health", InformationFlowResult)
+def flow_health(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
+    """Share of zeros of each layer, and how many of its units never fired.
+
+    Args:
+        ax: The axes.
+        series: Models of one architecture.
+        pen: Sizes.
+    """
+    ids, layers = _rows(series, pen)
+    values = np.array([[layer.sparsity for layer in layers[key]] for key in ids])
+    words = [[_silent(layer, short=len(series) > 3) for layer in layers[key]] for key in ids]
+    draw_cells(ax, values, words, matplotlib.colormaps["cividis_r"], (0.0, 1.0), pen)
+    labels = [pen.layer(key) for key in ids]
+    name_rows(ax, labels, places=[i + 0.5 for i in range(len(ids))])
+    indent = label_indent(labels, pen)
+    column_names(ax, series, pen, pen.points - indent - 2 * pen.small)
+    dead = "† units that never fired, of rectified layers"
+    caption(ax, pen, "Zeros and dead units", f"{sample_sizes([s.result.n for s in series])} samples; share of zeros; "
+            f"{dead}", left_out(len(ids), len(series[0].result.layers)), indent=indent)
+
+
+def _silent(layer: LayerFlow, *, short: bool) -> str:
+    share = f"{layer.sparsity:.0%}"
+    if not layer.dead_units:
+        return share
+    return f"{share} †" if short else f"{share}  †{layer.dead_units} of {layer.n_units}"
