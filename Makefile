@@ -11,6 +11,7 @@ PINS := constraints/py311.txt
 READY := $(VENV)/.ready
 PLAIN_READY := $(PLAIN)/.ready
 FLOOR_READY := $(FLOOR)/.ready
+BENCHMARKS = $(filter-out __init__ __main__ common,$(basename $(notdir $(wildcard benchmarks/*.py))))
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint $(PINS)
 
 .DEFAULT_GOAL := help
@@ -95,7 +96,10 @@ test-floor: $(FLOOR_READY)
 	KERAS_BACKEND=jax $(FLOOR)/bin/python -m pytest -m 'not full' -o cache_dir=.pytest_cache/floor
 
 bench: $(READY)
-	@set -e; for file in benchmarks/bench_*.py; do echo "== $$file"; KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(VENV)/bin/python "$$file"; done
+	@set -e; for name in $(BENCHMARKS); do \
+		echo "== $$name on $${KERAS_BACKEND:-jax}"; \
+		KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(VENV)/bin/python -m benchmarks.$$name; \
+	done
 
 clean:
 	rm -rf $(VENV) $(PLAIN) $(FLOOR) demo_results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -116,8 +116,11 @@ class AnalysisConfig:
     def _check_words(self) -> None:
         for name in ("weight_layer_types", "class_names"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, str) or not all(isinstance(v, str) for v in value)):
+            words = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (None,)
+            if value is not None and not all(isinstance(word, str) for word in words):
                 raise ConfigError(f"{name}={value!r}: expected a list of names, such as ['Dense', 'Conv2D'].")
+            # A tuple of plain words, whatever iterable came (an array of names, an iterator).
+            object.__setattr__(self, name, None if value is None else tuple(map(str, words)))
         tasks = self.task.values() if isinstance(self.task, Mapping) else [self.task]
         for task in tasks:
             if task is not None:
@@ -142,14 +145,20 @@ class AnalysisConfig:
             raise ConfigError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from error
-        return cls(**document.get("keras-analyzer", document))
+        options = document.get("keras-analyzer", document)
+        if not isinstance(options, dict):
+            raise ConfigError(f"{path}: expected a table [keras-analyzer] of options, got {options!r}.")
+        return cls(**options)
 
     def to_dict(self) -> dict[str, Any]:
         """All options as plain JSON values; a progress callable becomes True."""
-        plain = asdict(self)
+        # Not dataclasses.asdict, which copies deeply: a progress callable may belong to what cannot be copied.
+        plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["progress"] = bool(plain["progress"])
         for name in ("weight_layer_types", "class_names"):
             plain[name] = None if plain[name] is None else list(plain[name])
+        for name in ("task", "from_logits"):
+            plain[name] = dict(plain[name]) if isinstance(plain[name], Mapping) else plain[name]
         return plain
 
 

@@ -70,10 +70,12 @@ def _check_requested_backend(backend: str | None) -> None:
 
 
 def _make_hypothesis_repeatable() -> None:
-    """Same examples in every run, and no deadline: a slow machine is not a defect."""
-    from hypothesis import settings
+    """Same examples in every run, and no clock: a slow machine is not a defect."""
+    from hypothesis import HealthCheck, settings
 
-    settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+    settings.register_profile(
+        "repeatable", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    )
     settings.load_profile("repeatable")
 
 

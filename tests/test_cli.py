@@ -291,6 +291,36 @@ class TestShow:
         assert said in printed.err
         assert printed.err.count("\n") == 1
 
+    @pytest.mark.parametrize(("command", "unneeded"), [("show", {"keras", "matplotlib"}), ("plot", {"keras"})])
+    def test_saved_results_need_no_keras(self, saved, command, unneeded):
+        script = (
+            "import sys; from analyzer.cli import main; code = main(sys.argv[1:])\n"
+            f"print('loaded:', [name for name in {sorted(unneeded)} if name in sys.modules]); sys.exit(code)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, command, str(saved)],
+            env=os.environ | {"MPLBACKEND": "Agg"},
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == "loaded: []"
+        assert (saved.parent / "summary_dashboard.png").exists() == (command == "plot")
+
+    def test_a_broken_figure_is_code_3_and_costs_no_other(self, saved, capsys, monkeypatch):
+        from analyzer.visualizers.registry import BUILT_IN
+
+        def broken(_):
+            raise ValueError("boom")
+
+        first = next(iter(BUILT_IN.values()))
+        monkeypatch.setattr(first, "create_visualizations", broken)
+        assert main(["plot", str(saved), "--dpi", "40"]) == 3
+        assert f"figure {first.name!r} failed: ValueError: boom" in capsys.readouterr().err
+        assert (saved.parent / "summary_dashboard.png").exists()
+
     def test_many_findings_are_counted_not_listed(self, saved):
         document = json.loads(saved.read_text())
         document["weights"]["plain"]["findings"] = 30 * [
@@ -348,8 +378,13 @@ class TestExits:
 
     def test_a_reader_that_leaves_is_no_traceback(self, saved):
         script = f"import sys; from analyzer.cli import main; sys.exit(main(['show', {str(saved)!r}]))"
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         with subprocess.Popen(
-            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=buffered,
+            cwd=REPOSITORY,
         ) as process:
             process.stdout.close()
             stderr = process.stderr.read()
@@ -494,19 +529,21 @@ class TestAudit:
         assert set(files.parent.iterdir()) == before
 
     def test_own_layers_come_by_import(self, files, tmp_path, monkeypatch, capsys):
+        import keras
+
         (tmp_path / "layers_of_this_test.py").write_text(
             "import keras\n"
             "@keras.saving.register_keras_serializable('tests_of_cli')\n"
             "class Twice(keras.layers.Layer):\n"
             "    def call(self, x):\n        return 2 * x\n"
         )
-        script = (
-            "import keras, layers_of_this_test as own\n"
-            "keras.Sequential([keras.Input((4,)), own.Twice(), keras.layers.Dense(2, 'softmax')]).save('own.keras')\n"
-        )
-        subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+        own = importlib.import_module("layers_of_this_test")
+        keras.Sequential([keras.Input((4,)), own.Twice(), keras.layers.Dense(2, "softmax")]).save("own.keras")
+        # As in a new process, to which the class is unknown.
+        del sys.modules["layers_of_this_test"], keras.saving.get_custom_objects()["tests_of_cli>Twice"]
+        monkeypatch.setattr(sys, "path", sys.path[1:])
         words = ["audit", "own.keras", "--data", str(files / "test.npz"), "--output-dir", str(tmp_path), *self.FAST]
         assert main(words) == 3
         assert "Twice" in capsys.readouterr().err

@@ -31,7 +31,8 @@ def recalibrate(model: keras.Model, result: Any, method: str | None = None) -> k
 
     Returns:
         A Functional model around ``model``, or a `RecalibratedModel` where that one has no symbolic inputs. It returns
-        probabilities also where the model returns logits, is not compiled, and can be saved as ``.keras``.
+        probabilities also where the model returns logits, and is not compiled. It can be saved as ``.keras``; import
+        `analyzer.analyzers.recalibration` before loading it elsewhere, so that Keras knows its layers.
 
     Raises:
         DataError: If the result holds no recalibration, or the method is not among them.
@@ -133,13 +134,12 @@ def _layer_name(output: str) -> str:
 
 
 def _symbolic_inputs(model: keras.Model) -> Any:
-    """Fresh inputs in the structure that the model is called with; None where it has none."""
-    try:
-        if not model.inputs:
-            return None
-        structure = model.input
-    except (AttributeError, ValueError):
+    """Fresh inputs in the structure that the model is called with; None where it has none (a subclassed model)."""
+    flat = getattr(model, "inputs", None)
+    if not flat:
         return None
+    # A Sequential model has inputs, but no `input` of its own.
+    structure = flat[0] if len(flat) == 1 and isinstance(model, keras.Sequential) else model.input
     return keras.tree.map_structure(
         lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), structure
     )

@@ -12,6 +12,9 @@ from analyzer.measures.health import severity, tensor_parts
 SPARSE = 0.5
 """Share of exact zeros in a kernel from which it is called sparse: a remark, not a fault."""
 
+RUNAWAY = 10.0
+"""Ratio of the largest weight to the RMS from which single weights stand out; a million normal weights have 5."""
+
 _ADVICE = {
     "non_finite": "has {value:.0f} weights that are NaN or infinite. Every output that depends on them is lost: go "
     "back to an earlier checkpoint, lower the learning rate or clip gradients.",
@@ -46,7 +49,7 @@ def layer_findings(layer: DescribedLayer) -> Iterator[Finding]:
 
 def _tensor_findings(tensor: TensorStatistics) -> Iterator[Finding]:
     graded = {part.kind: (part, found) for part in tensor_parts(tensor) if (found := severity(part)) is not None}
-    if "exploded_scale" in graded:
+    if "exploded_scale" in graded and (tensor.max_norm or 0.0) < RUNAWAY * (tensor.rms or 0.0):
         # The largest weight is large because all are: one finding says it.
         graded.pop("divergence", None)
     for part, found in graded.values():

@@ -80,7 +80,8 @@ def inference() -> Iterator[None]:
 @contextlib.contextmanager
 def rng_guard() -> Iterator[None]:
     # The seed of each random op comes from a Python generator inside the eager context; there is no public handle.
-    operation_seeds = eager_context.context()._rng
+    # It is made with the first seed, so there may be none yet.
+    operation_seeds = getattr(eager_context.context(), "_rng", None)
     before = operation_seeds.getstate() if operation_seeds is not None else None
     try:
         yield

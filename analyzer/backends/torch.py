@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -30,17 +31,14 @@ def vjp(fn: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Callable[[Te
         x = x.detach().requires_grad_()
         value = fn(x)
 
-    def pullback(cotangent: Tensor) -> Tensor:
-        (gradient,) = torch.autograd.grad(
-            value, x, grad_outputs=cotangent, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        return gradient
-
-    return value.detach(), pullback
+    return value.detach(), lambda cotangent: _gradient(value, x, grad_outputs=cotangent, retain_graph=True)
 
 
 def jvp(fn: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-    value, derivative = torch.func.jvp(fn, (x,), (tangent,))[:2]
+    with warnings.catch_warnings():
+        # PyTorch's forward mode loads a module of its own that PyTorch deprecates.
+        warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=DeprecationWarning)
+        value, derivative = torch.func.jvp(fn, (x,), (tangent,))[:2]
     return value.detach(), derivative.detach()
 
 
@@ -48,8 +46,14 @@ def value_and_grad(fn: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, T
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value = fn(x)
-        (gradient,) = torch.autograd.grad(value, x, allow_unused=True, materialize_grads=True)
-    return value.detach(), gradient
+    return value.detach(), _gradient(value, x)
+
+
+def _gradient(value: Tensor, x: Tensor, **options: Any) -> Tensor:
+    if not value.requires_grad:
+        # A value that nothing leads to: autograd refuses, the other backends say zero.
+        return torch.zeros_like(x)
+    return torch.autograd.grad(value, x, allow_unused=True, materialize_grads=True, **options)[0]
 
 
 def stop_gradient(x: Tensor) -> Tensor:

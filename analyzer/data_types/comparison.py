@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,3 +102,14 @@ class Comparison:
     cka: PairwiseSimilarity | None = None
     agreement: tuple[PairwiseSimilarity, ...] = ()
     js_divergence: tuple[PairwiseSimilarity, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per measure and pair of models, for `AnalysisResults.to_frame`."""
+        measures = [*([] if self.cka is None else [self.cka]), *self.agreement, *self.js_divergence]
+        return [
+            {"measure": similarity.measure, "output": similarity.output, "first": pair.first, "second": pair.second}
+            | {name: getattr(pair.estimate, name, None) for name in ("value", "low", "high", "n")}
+            | {"reason": pair.reason}
+            for similarity in measures
+            for pair in similarity.pairs
+        ]

@@ -39,12 +39,10 @@ class DataInput:
         if self.y_data is not None:
             object.__setattr__(self, "y_data", _as_arrays(self.y_data, "y"))
         if self.sample_weight is not None:
-            object.__setattr__(self, "sample_weight", np.asarray(self.sample_weight, dtype=np.float64))
+            object.__setattr__(self, "sample_weight", _as_weights(self.sample_weight))
         self._check_lengths()
         for name, array in _named(self.x_data, "x"):
             _check_numbers(name, array)
-        if self.sample_weight is not None and not (np.isfinite(self.sample_weight) & (self.sample_weight >= 0)).all():
-            raise DataError("sample_weight contains negative, NaN or infinite values; weights must be at least 0.")
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -71,7 +69,7 @@ class DataInput:
             if hasattr(source, x_name):
                 weight = getattr(source, "sample_weight", None)
                 return cls(getattr(source, x_name), getattr(source, y_name, None), weight)
-        if isinstance(source, np.ndarray | Mapping):
+        if isinstance(source, Mapping) or hasattr(source, "__array__"):
             return cls(source)
         return cls(*read_stream(source, max_samples))
 
@@ -129,6 +127,21 @@ def _as_array(value: Any, name: str) -> NDArray[Any]:
     return array
 
 
+def _as_weights(value: Any) -> NDArray[np.float64]:
+    array = _as_array(value, "sample_weight")
+    if array.ndim != 1 or array.dtype.kind not in "iufb":
+        raise DataError(
+            f"sample_weight should hold one number per sample, shape (n,), got shape {array.shape} and dtype "
+            f"{array.dtype}."
+        )
+    weights = array.astype(np.float64)
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise DataError("sample_weight contains negative, NaN or infinite values; weights must be at least 0.")
+    if len(weights) and not weights.any():
+        raise DataError("sample_weight is 0 for every sample: nothing is left to measure. Give some a positive weight.")
+    return weights
+
+
 def _named(value: Any, what: str) -> list[tuple[str, NDArray[Any]]]:
     if isinstance(value, Mapping):
         return [(f"{what}_{key}", array) for key, array in value.items()]
@@ -158,12 +171,12 @@ def _take(value: Any, index: NDArray[np.int64]) -> Any:
 
 def _strata(y: Any) -> NDArray[np.int64] | None:
     """Class of each sample, where the labels are classes."""
-    if y is None or isinstance(y, Mapping):
+    if y is None or isinstance(y, Mapping) or y.dtype.kind not in "iufb":
         return None
     if y.ndim == 2 and y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
         return np.asarray(y.argmax(axis=1), dtype=np.int64)
     flat = y.reshape(len(y), -1)
-    if flat.shape[1] != 1 or not np.all(np.equal(np.mod(flat, 1), 0)):
+    if flat.shape[1] != 1 or not np.isfinite(flat).all() or not np.all(np.equal(np.mod(flat, 1), 0)):
         return None
     classes, inverse = np.unique(flat[:, 0], return_inverse=True)
     return np.asarray(inverse, dtype=np.int64) if len(classes) <= max(2, len(y) // 10) else None

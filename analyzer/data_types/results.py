@@ -8,6 +8,7 @@ import html
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from analyzer.data_types.performance import PerformanceResult
 from analyzer.data_types.regression_calibration import GaussianCalibration, QuantileCalibration, RegressionCalibration
 from analyzer.data_types.serialization import ArrayStore, decode, encode, plain
 from analyzer.data_types.training import TrainingResult
-from analyzer.data_types.values import Failed, Finding, Skipped
+from analyzer.data_types.values import Failed, Finding, Skipped, flat_row
 from analyzer.data_types.weights import WeightResult
 from analyzer.errors import AnalyzerError, DataError, OutputError
 
@@ -70,6 +71,9 @@ ANALYSIS_TYPES: dict[str, Any] = {
 """The analyses of this package and the type of their results."""
 
 
+_DOCUMENT_KEYS = ("schema_version", "models")
+
+
 class AnalysisResults:
     """Results of one analysis, by analysis and model.
 
@@ -88,6 +92,15 @@ class AnalysisResults:
 
     A plugin adds its own results as further attributes; they are saved under their names.
     """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse what would hide a method or a part of the document, or break it: a plugin chooses another name."""
+        expected = {**ANALYSIS_TYPES, "comparison": Comparison | None}.get(name)
+        values = value.values() if isinstance(value, Mapping) else [value]
+        misfit = expected and not all(isinstance(v, expected | MultiOutput | Skipped | Failed) for v in values)
+        if misfit or hasattr(AnalysisResults, name) or name in _DOCUMENT_KEYS:
+            raise AnalyzerError(f"results.{name} is reserved: give a plugin's results another name.")
+        super().__setattr__(name, value)
 
     def __init__(self, model_names: tuple[str, ...] = ()) -> None:
         self.model_names = tuple(model_names)
@@ -157,7 +170,7 @@ class AnalysisResults:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if arrays:
-                with _atomically(path.parent / ARRAYS_NAME) as partial, partial.open("wb") as file:
+                with _atomically(_arrays_path(path)) as partial, partial.open("wb") as file:
                     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
             with _atomically(path) as partial:
                 partial.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
@@ -179,14 +192,21 @@ class AnalysisResults:
         path = path / JSON_NAME if path.is_dir() else path
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            arrays_path = path.parent / ARRAYS_NAME
-            arrays = dict(np.load(arrays_path, allow_pickle=False)) if arrays_path.exists() else {}
-        except (OSError, ValueError) as error:
+            arrays = _load_arrays(_arrays_path(path))
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
             raise DataError(f"No results can be read from {path}: {error}.") from error
-        version = str(document.get("schema_version"))
+        if not isinstance(document, dict) or "schema_version" not in document:
+            raise DataError(f"{path} holds no results of keras-analyzer: it has no schema_version.")
+        version = str(document["schema_version"])
         if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
             raise DataError(f"{path} has schema version {version}; this release reads {SCHEMA_VERSION}. Update it.")
-        return cls._from_document(document, arrays)
+        try:
+            return cls._from_document(document, arrays)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise DataError(
+                f"{path} is damaged: {type(error).__name__}: {error}. Run the analysis again; "
+                "analysis_results.schema.json says what the file should look like."
+            ) from error
 
     @classmethod
     def _from_document(cls, document: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> AnalysisResults:
@@ -208,7 +228,8 @@ class AnalysisResults:
         """A tidy table.
 
         Args:
-            what: An analysis, ``"findings"``, or the name of a plugin's results.
+            what: An analysis, ``"comparison"`` (one row per pair of models), ``"findings"``, or the name of a plugin's
+                results.
 
         Raises:
             DataError: If there is no such table.
@@ -220,10 +241,14 @@ class AnalysisResults:
             return pd.DataFrame(rows, columns=["analysis", "model", "kind", "layer", "severity", "evidence", "message"])
         if what in self.plugins:
             value = self.plugins[what]
-            return pd.DataFrame([{"model": m, **v} if isinstance(v, Mapping) else {"model": m, "value": v}
-                                 for m, v in value.items()])
+            by_model = value if isinstance(value, Mapping) else {None: value}
+            return pd.DataFrame(
+                [{"model": m, **v} if isinstance(v, Mapping) else {"model": m, "value": v} for m, v in by_model.items()]
+            )
+        if what == "comparison":
+            return pd.DataFrame(self.comparison.rows() if isinstance(self.comparison, Comparison) else [])
         if what not in ANALYSIS_TYPES:
-            known = [*ANALYSIS_TYPES, "findings", *self.plugins]
+            known = [*ANALYSIS_TYPES, "comparison", "findings", *self.plugins]
             raise DataError(f"There is no table {what!r}. Known: {', '.join(known)}.")
         return pd.DataFrame([row for model, result in getattr(self, what).items() for row in _rows(model, result)])
 
@@ -242,7 +267,7 @@ class AnalysisResults:
         return f"AnalysisResults(models={list(self.model_names)}, analyses: {done or 'none'})"
 
 
-RESERVED = frozenset(vars(AnalysisResults())) | {"plugins"}
+RESERVED = frozenset(vars(AnalysisResults())) | frozenset(vars(AnalysisResults)) | frozenset(_DOCUMENT_KEYS)
 """Attribute names that a plugin may not take."""
 
 
@@ -255,8 +280,13 @@ def _entry(result: Any, store: ArrayStore) -> dict[str, Any]:
     if isinstance(result, Skipped):
         return {"status": "skipped", "reason": result.reason, "findings": []}
     if isinstance(result, Failed):
-        return {"status": "failed", "reason": result.reason, "error": result.error, "where": result.where,
-                "findings": []}
+        return {
+            "status": "failed",
+            "reason": result.reason,
+            "error": result.error,
+            "where": result.where,
+            "findings": [],
+        }
     if isinstance(result, MultiOutput):
         outputs = {name: _entry(output, store) for name, output in result.outputs.items()}
         return {"status": "ok", "reason": None, "findings": plain(result.findings), "outputs": outputs}
@@ -278,9 +308,21 @@ def _rows(model: str, result: Any) -> list[dict[str, Any]]:
         return [{"model": model, "status": result.status, "reason": result.reason}]
     if isinstance(result, MultiOutput):
         return [{**row, "output": name} for name, output in result.outputs.items() for row in _rows(model, output)]
-    if not hasattr(result, "rows"):
-        raise AnalyzerError(f"{type(result).__name__} has no rows(): it cannot become a table.")
-    return [{"model": model, "status": "ok", **row} for row in result.rows()]
+    rows = result.rows() if hasattr(result, "rows") else [flat_row(result)]
+    return [{"model": model, "status": "ok", **row} for row in rows]
+
+
+def _arrays_path(path: Path) -> Path:
+    """The array file of a JSON file; two JSON files in one folder do not share one."""
+    return path.with_name(ARRAYS_NAME if path.name == JSON_NAME else f"{path.stem}_arrays.npz")
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        return {}
+    # Opened here: numpy leaves a damaged file open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
+        return dict(members)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from analyzer.errors import DataError
+
 INLINE_SIZE = 256
 """Arrays with at most this many elements are written into the JSON itself."""
 
@@ -49,6 +51,9 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
         return plain(value.to_dict("list"))
+    if hasattr(value, "__array__"):
+        # A tensor of a framework; one of torch may sit on a device or carry a gradient.
+        return plain(np.asarray(value.detach().cpu() if hasattr(value, "detach") else value))
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
     return str(value)
@@ -96,7 +101,7 @@ def decode(hint: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return {key: decode(get_args(hint)[1], item, arrays) for key, item in value.items()}
     if origin is np.ndarray or hint is np.ndarray:
-        return _decode_array(value, arrays)
+        return _decode_array(value, arrays, hint)
     return value
 
 
@@ -121,8 +126,19 @@ def _choose(options: tuple[Any, ...], value: Any) -> Any:
     return candidates[0]
 
 
-def _decode_array(value: Any, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+def _decode_array(value: Any, arrays: Mapping[str, np.ndarray], hint: Any) -> np.ndarray:
     if isinstance(value, Mapping):
-        return arrays[value[_ARRAY_KEY]]
+        array = arrays.get(value[_ARRAY_KEY])
+        if array is None or [list(array.shape), str(array.dtype)] != [value["shape"], value["dtype"]]:
+            raise DataError(
+                f"The results name an array {value[_ARRAY_KEY]!r} of shape {tuple(value['shape'])} and dtype "
+                f"{value['dtype']}, which the .npz file beside them does not hold. Keep both files of one analysis "
+                "together."
+            )
+        return array
+    # The hint says what JSON does not: the type of an empty array, and that null is NaN.
+    hinted = get_args(get_args(hint)[1])[0] if len(get_args(hint)) == 2 else None
+    if isinstance(hinted, type):
+        return np.asarray(value, dtype=hinted)
     array = np.asarray(value)
     return array.astype(np.float64) if array.dtype == object else array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from analyzer.errors import DataError
+
+MOST_BYTES = 8 * 2**30
+"""A stream that goes on beyond this is taken for endless, unless ``max_samples`` says where to stop."""
 
 
 def read_stream(source: Any, max_samples: int | None) -> tuple[Any, Any, Any]:
@@ -26,28 +30,35 @@ def read_stream(source: Any, max_samples: int | None) -> tuple[Any, Any, Any]:
         DataError: If the stream is empty, endless, or yields something else.
     """
     parts: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
-    n = 0
+    n = size = 0
     for batch in _batches(source, max_samples):
         pieces = batch if isinstance(batch, tuple | list) else (batch,)
         for part, piece in zip(parts, pieces, strict=False):
             part.append(_to_numpy(piece))
-        n += len(_first(parts[0][-1]))
+            size += sum(array.nbytes for array in _leaves(part[-1]))
+        n += _length(parts[0][-1], source)
+        if max_samples is None and size > MOST_BYTES:
+            raise DataError(
+                f"The {type(source).__name__} yielded {n} samples ({size / 2**30:.1f} GiB) and goes on: it may have no "
+                "end. Say DataInput.from_object(source, max_samples=...)."
+            )
         if max_samples is not None and n >= max_samples:
             break
     if not parts[0]:
         raise DataError(f"The {type(source).__name__} yielded no batch. Was a generator used up before?")
-    joined = tuple(_trim(_join(part), max_samples) if len(part) == len(parts[0]) else None for part in parts)
+    if any(part and len(part) != len(parts[0]) for part in parts):
+        raise DataError(f"Some batches of the {type(source).__name__} hold labels or weights and others do not.")
+    joined = tuple(_trim(_join(part), max_samples) if part else None for part in parts)
     return joined[0], joined[1], joined[2]
 
 
 def _batches(source: Any, max_samples: int | None) -> Iterator[Any]:
     if max_samples is None and _is_endless(source):
         raise DataError(f"The {type(source).__name__} has no end. Say DataInput.from_object(source, max_samples=...).")
-    if hasattr(source, "__getitem__") and hasattr(source, "num_batches"):
-        # keras.utils.PyDataset: its own __iter__ shuffles nothing and never ends.
-        size = source.num_batches
-        return (source[i] for i in range(len(source) if size is None or math.isinf(size) else int(size)))
-    if isinstance(source, Iterable):
+    if _is_py_dataset(source):
+        size = _number_of_batches(source)
+        return (source[i] for i in (itertools.count() if size is None else range(size)))
+    if isinstance(source, Iterable) and not isinstance(source, str | bytes):
         return iter(source)
     raise DataError(
         f"Cannot read data from {type(source).__module__}.{type(source).__name__}. Give DataInput(x_data=..., "
@@ -60,8 +71,21 @@ def _is_endless(source: Any) -> bool:
     if callable(cardinality):
         # tf.data says -1 for a dataset that repeats for ever.
         return int(cardinality()) == -1
-    size = getattr(source, "num_batches", None)
-    return isinstance(size, float) and math.isinf(size)
+    return _is_py_dataset(source) and _number_of_batches(source) is None
+
+
+def _is_py_dataset(source: Any) -> bool:
+    # On the class: asking an instance runs its property, which may raise.
+    return hasattr(type(source), "num_batches") and hasattr(source, "__getitem__")
+
+
+def _number_of_batches(source: Any) -> int | None:
+    """Batches of a `PyDataset`; None where it has no end."""
+    try:
+        size = source.num_batches
+    except NotImplementedError:
+        return None
+    return None if size is None or math.isinf(size) else int(size)
 
 
 def _to_numpy(value: Any) -> Any:
@@ -72,18 +96,34 @@ def _to_numpy(value: Any) -> Any:
     return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
 
-def _first(value: Any) -> Any:
+def _leaves(value: Any) -> list[np.ndarray]:
     if isinstance(value, Mapping):
-        return next(iter(value.values()))
-    return value[0] if isinstance(value, list) else value
+        return [leaf for item in value.values() for leaf in _leaves(item)]
+    return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, list) else [value]
+
+
+def _length(value: Any, source: Any) -> int:
+    first = _leaves(value)[:1]
+    if not first or first[0].ndim == 0:
+        raise DataError(
+            f"The {type(source).__name__} should yield batches whose first axis is the sample, got {value!r}. Batch "
+            "it first, e.g. with dataset.batch(128)."
+        )
+    return len(first[0])
 
 
 def _join(parts: list[Any]) -> Any:
-    if isinstance(parts[0], Mapping):
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    if isinstance(parts[0], list):
-        return [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return np.concatenate(parts)
+    try:
+        if isinstance(parts[0], Mapping):
+            return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        if isinstance(parts[0], list):
+            return [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return np.concatenate(parts)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"The batches do not fit together: {error}. Each batch should be x, (x, y) or (x, y, sample_weight), with "
+            "samples of one shape."
+        ) from error
 
 
 def _trim(value: Any, n: int | None) -> Any:

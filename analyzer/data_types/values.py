@@ -5,9 +5,12 @@ A missing number is ``None``: never 0 and never NaN.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 Severity = Literal["info", "warning", "error"]
 
@@ -82,3 +85,21 @@ class Failed:
     def reason(self) -> str:
         """The error and its place in one line."""
         return f"{self.error} (in {self.where})"
+
+
+def flat_row(result: Any) -> dict[str, Any]:
+    """The numbers and words of a result as one row of a table; what is nested or an array is left out.
+
+    Args:
+        result: A result dataclass. An `Estimate` becomes three columns: its value and the ends of its interval.
+    """
+    row: dict[str, Any] = {}
+    for entry in dataclasses.fields(result):
+        value = getattr(result, entry.name)
+        if isinstance(value, Estimate):
+            row |= {entry.name: value.value, f"{entry.name}_low": value.low, f"{entry.name}_high": value.high}
+        elif value is None or isinstance(value, bool | int | float | str | np.generic):
+            row[entry.name] = value
+        elif hasattr(value, "p_value"):
+            row |= {entry.name: value.text, f"{entry.name}_p_value": value.p_value}
+    return row

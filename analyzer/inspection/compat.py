@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -69,12 +69,48 @@ def wrapped_calls(places: Mapping[int, Place], wrap: Wrap) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         for index, place in places.items():
-            if getattr(place, "_remat_mode", None) is not None:
-                # A rematerialised call runs twice and outside the scope of its first run.
-                stack.enter_context(replaced(place, "_remat_mode", None))
             name = entry_name(place)
             stack.enter_context(replaced(place, name, wrap(index, getattr(place, name))))
         yield
+
+
+@contextlib.contextmanager
+def without_remat(places: Iterable[Place]) -> Iterator[None]:
+    """Let some places compute once, as everything else: what a rematerialised call makes cannot be seen outside it."""
+    with contextlib.ExitStack() as stack:
+        for place in places:
+            if getattr(place, "_remat_mode", None) is not None:
+                stack.enter_context(replaced(place, "_remat_mode", None))
+        yield
+
+
+@contextlib.contextmanager
+def unbuilt_left_unbuilt(model: keras.Model) -> Iterator[list[str]]:
+    """Keep a call from building the layers of a model that were never built: it would change the model.
+
+    A layer without a ``build`` of its own has nothing to make, so it runs as it is.
+
+    Yields:
+        The names of layers that had to be built for the call, which then raised.
+    """
+    wanted: list[str] = []
+
+    def refusing(layer: keras.layers.Layer) -> Callable[..., None]:
+        def build(input_shape: Any = None) -> None:
+            del input_shape
+            if type(layer).build not in (keras.layers.Layer.build, keras.Model.build):
+                wanted.append(layer.name)
+                raise RuntimeError(f"Layer {layer.name!r} was never built.")
+
+        return build
+
+    with contextlib.ExitStack() as stack:
+        for layer in model._flatten_layers(include_self=False):
+            if not layer.built:
+                stack.enter_context(replaced(layer, "build", refusing(layer)))
+                # Every call marks its layer as built.
+                stack.enter_context(replaced(layer, "built", False))
+        yield wanted
 
 
 @contextlib.contextmanager

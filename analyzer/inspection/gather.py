@@ -18,7 +18,7 @@ from analyzer.data_types.values import Finding, Skipped
 from analyzer.errors import DeviceMemoryError, Unsupported
 from analyzer.inspection import compat, inputs
 from analyzer.inspection.needs import Context, Need
-from analyzer.inspection.reducers import Batch, HostBatch, KeepSamples, Tap
+from analyzer.inspection.reducers import Batch, Collect, HostBatch, KeepSamples, Tap
 from analyzer.inspection.trace import named_outputs
 from analyzer.inspection.view import ModelView
 
@@ -73,8 +73,11 @@ def gather(
     taps = tuple(dict.fromkeys(tap for plan in plans.values() for tap in plan))
     collected: Mapping[Tap, Any] = {}
     if taps:
-        run = _Pass(context.view, taps, arranged, batch_size, context.seed, step)
-        collected = run.run()
+        run = Pass(context.view, taps, arranged, batch_size=batch_size, seed=context.seed, step=step)
+        try:
+            collected = run.run()
+        finally:
+            run.release()
         result.findings, result.batch_size = run.findings, run.batch_size
     for need, plan in plans.items():
         try:
@@ -87,11 +90,27 @@ def gather(
     return result
 
 
-class _Pass:
-    """One run over the data; see `run`."""
+class Pass:
+    """A compiled pass over the data, which can be run again and again; see `run`.
+
+    Args:
+        view: The opened model.
+        taps: What is noticed on the way.
+        arranged: Inputs of all samples in the structure that the model is called with.
+        batch_size: Samples per batch; a batch size that the model fixes goes before it.
+        seed: Chooses the samples that are kept.
+        step: Called after every batch.
+    """
 
     def __init__(
-        self, view: ModelView, taps: tuple[Tap, ...], arranged: Any, batch_size: int, seed: int, step: Step | None
+        self,
+        view: ModelView,
+        taps: tuple[Tap, ...],
+        arranged: Any,
+        *,
+        batch_size: int,
+        seed: int,
+        step: Step | None = None,
     ) -> None:
         self.view = view
         self.taps = taps
@@ -101,24 +120,29 @@ class _Pass:
         self.batch_size = self.fixed or min(batch_size, self.n)
         self.step = step or (lambda _done, _total: None)
         self.findings: list[Finding] = []
-        self.kept = _kept_samples(self.n, taps, seed)
+        self.kept, self.ranks = _kept_samples(self.n, taps, seed)
         self.engine = engine()
         self.program = self.engine.jit(self._forward)
-        self.values = [variable.value for variable in view.state]
-        self.states: dict[Tap, Any] = dict.fromkeys(taps)
+        self.values: list[Any] = []
+        self.states: dict[Tap, Any] = {}
         self.folded = 0
 
     def run(self) -> dict[Tap, Any]:
         """Stream all samples through the model; what each tap brought, or the `Unsupported` that says why not."""
-        try:
-            with self.engine.inference():
-                self._stream()
-        finally:
-            self.engine.release([self.program])
+        self.values = [variable.value for variable in self.view.state]
+        self.states = dict.fromkeys(self.taps)
+        self.findings.clear()
+        self.folded = 0
+        with self.engine.inference():
+            self._stream()
         return {
             tap: state if isinstance(state, Unsupported) else tap.reducer.finish(state)
             for tap, state in self.states.items()
         }
+
+    def release(self) -> None:
+        """Drop the compiled program."""
+        self.engine.release([self.program])
 
     def _stream(self) -> None:
         # One batch is always in flight while the one before it is copied and folded: dispatch is asynchronous.
@@ -142,19 +166,23 @@ class _Pass:
     def _launch(self, start: int) -> tuple[list[Any], HostBatch]:
         index = np.arange(start, min(start + self.batch_size, self.n))
         padded = np.concatenate([index, np.full(self.batch_size - len(index), index[0])])
-        short = len(index) < self.batch_size
-        if short and self.fixed is None and start > 0 and self._depends_on_neighbours(index):
-            padded = index
-        return self._call(padded, len(index))
+        launched = self._call(padded, len(index))
+        if start + len(index) == self.n and self._depends_on_neighbours(padded, launched) and self.fixed is None:
+            # The padding would be among the neighbours.
+            return self._call(index, len(index))
+        return launched
 
     def _call(self, rows: NDArray[np.int64], n_valid: int) -> tuple[list[Any], HostBatch]:
         positions = np.flatnonzero(np.isin(rows[:n_valid], self.kept))
+        ranks = self.ranks[np.searchsorted(self.kept, rows[positions])]
         keep = np.zeros(max(1, min(len(rows), len(self.kept))), dtype=np.int32)
         keep[: len(positions)] = positions
-        x = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs.take(self.arranged, rows))
+        # A slice is a view; only a padded batch is copied.
+        chosen = slice(int(rows[0]), int(rows[0]) + n_valid) if n_valid == len(rows) else rows
+        x = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs.take(self.arranged, chosen))
         valid = keras.ops.convert_to_tensor(np.arange(len(rows)) < n_valid)
         partials = self.program(self.values, x, valid, keras.ops.convert_to_tensor(keep))
-        return partials, HostBatch(n_valid=n_valid, n_kept=len(positions))
+        return partials, HostBatch(n_valid=n_valid, ranks=ranks)
 
     def _fold(self, partials: list[Any], batch: HostBatch) -> None:
         on_host = [[self.engine.to_numpy(p) for p in partial] for partial in partials]
@@ -178,38 +206,57 @@ class _Pass:
         if self.fixed is not None or self.batch_size == 1:
             raise DeviceMemoryError(self._too_large()) from error
         self.batch_size = max(1, self.batch_size // 2)
+        self.findings.clear()
         logger.warning("out of memory: going on with batch_size=%d", self.batch_size)
-        self.engine.release([self.program])
+        self.release()
 
     def _too_large(self) -> str:
-        largest = max(self.view.firings, key=lambda firing: firing.output_bytes)
-        place = getattr(self.view.places[largest.place], "name", "?")
+        largest = max(self.view.firings, key=lambda firing: firing.output_bytes, default=None)
+        where = "It has no layers; all is computed by the model itself."
+        if largest is not None:
+            place = getattr(self.view.places[largest.place], "name", "?")
+            size = largest.output_bytes // (self.fixed or 1)
+            where = f"The largest output is that of layer {place!r}: {size:,} bytes per sample."
         return (
-            f"The model {self.view.model.name!r} does not fit into memory at batch size {self.batch_size}. The largest "
-            f"output is that of layer {place!r}: {largest.output_bytes:,} bytes per sample. Free memory, run on a "
-            "larger device, or lower the input size; batch_size cannot go lower."
+            f"The model {self.view.model.name!r} does not fit into memory at batch size {self.batch_size}. {where} "
+            "Free memory, run on a larger device, or lower the input size; batch_size cannot go lower."
         )
 
-    def _depends_on_neighbours(self, index: NDArray[np.int64]) -> bool:
-        """Whether the output for a sample changes when only the padding beside it does."""
-        fill = self.batch_size - len(index)
-        outputs = []
-        for padding in (index[0], 0):
-            partials, _ = self._call(np.concatenate([index, np.full(fill, padding)]), len(index))
-            rows = [p[0] for tap, p in zip(self.taps, partials, strict=True) if tap.source == "model" and p]
-            outputs.append([self.engine.to_numpy(r)[: len(index)].astype(np.float64) for r in rows])
-        scale = max((float(np.nanmax(np.abs(a), initial=0.0)) for a in outputs[0]), default=0.0)
-        change = max((float(np.nanmax(np.abs(a - b), initial=0.0)) for a, b in zip(*outputs, strict=True)), default=0.0)
+    def _depends_on_neighbours(self, rows: NDArray[np.int64], launched: tuple[list[Any], HostBatch]) -> bool:
+        """Whether outputs for the samples of a batch change when only the rows beside them do."""
+        partials, batch = launched
+        if self.n == 1 or len(rows) == 1:
+            return False
+        same = min(batch.n_valid, len(rows) // 2)
+        beside = rows[same:]
+        other = rows[0] if (beside != rows[0]).any() else (0 if rows[0] > 0 else self.n - 1)
+        changed, _ = self._call(np.concatenate([rows[:same], np.full_like(beside, other)]), same)
+        pairs = [
+            (self._rows(first[0], same), self._rows(second[0], same))
+            for tap, first, second in zip(self.taps, partials, changed, strict=True)
+            if tap.source == "model" and isinstance(tap.reducer, Collect) and first
+        ]
+        scale = max((_largest(a) for a, _ in pairs), default=0.0)
+        change = max((_largest(a - b) for a, b in pairs), default=0.0)
         depends = change > NEIGHBOUR_TOLERANCE * max(scale, 1e-30)
         if depends:
             self.findings.append(_neighbour_finding(change, scale))
         return depends
 
+    def _rows(self, tensor: Any, n: int) -> NDArray[np.float64]:
+        """The first rows; what is not finite counts as 0, for it is reported elsewhere."""
+        return np.nan_to_num(self.engine.to_numpy(tensor)[:n].astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+
     def _forward(self, values: list[Any], x: Any, valid: Any, keep: Any) -> list[list[Any]]:
         """The program: the model's forward pass, and each tap reduced beside it."""
         recorder = _Recorder(self.taps)
         mapping = list(zip(self.view.state, values, strict=True))
-        with keras.StatelessScope(state_mapping=mapping), recorder.listening(self.view.places):
+        with (
+            keras.StatelessScope(state_mapping=mapping),
+            compat.unbuilt_left_unbuilt(self.view.model),
+            compat.without_remat([self.view.model, *self.view.places.values()]),
+            recorder.listening(self.view.places),
+        ):
             outputs = self.view.model(x, training=False)
         for position, (_, tensor) in enumerate(named_outputs(self.view.model, outputs)):
             recorder.notice("model", position, 0, tensor)
@@ -276,12 +323,16 @@ class _Recorder:
             yield
 
 
-def _kept_samples(n: int, taps: Sequence[Tap], seed: int) -> NDArray[np.int64]:
+def _largest(values: NDArray[np.float64]) -> float:
+    return float(np.abs(values).max(initial=0.0))
+
+
+def _kept_samples(n: int, taps: Sequence[Tap], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Samples that any tap keeps, ascending, and the rank of each in the seeded order."""
     sizes = [tap.reducer.n_samples for tap in taps if isinstance(tap.reducer, KeepSamples)]
-    if not sizes:
-        return np.empty(0, dtype=np.int64)
-    order = np.random.default_rng(seed).permutation(n)
-    return np.sort(order[: max(sizes)])
+    chosen = np.random.default_rng(seed).permutation(n)[: max(sizes, default=0)]
+    ranks = np.argsort(chosen)
+    return chosen[ranks], ranks
 
 
 def _neighbour_finding(change: float, scale: float) -> Finding:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from analyzer.inspection.kernels import einsum_terms
 
+_LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
+"""Largest finite value of the dtypes whose range training can reach."""
+
 _CODED = ("kernel", "embeddings", "reverse_embeddings")
 
 
@@ -58,6 +61,27 @@ def read(layer: keras.layers.Layer, name: str, variable: keras.Variable, *, merg
     else:
         read = LogicalWeights(values=stored)
     return _with_lora(layer, name, read) if merge_lora else read
+
+
+def saturated_share(read: LogicalWeights, variable: keras.Variable, channels: int | None) -> float | None:
+    """Share of stored values at the end of their range; None where the range is no limit.
+
+    Symmetric quantisation puts one code per scale there by construction; those are not counted.
+
+    Args:
+        read: The variable as `read` gave it.
+        variable: The variable.
+        channels: Number of its output channels, each with a scale of its own; None for one scale.
+    """
+    if read.codes is not None and read.code_limits is not None and read.codes.size:
+        low, high = read.code_limits
+        at_end = int(np.count_nonzero((read.codes <= low) | (read.codes >= high)))
+        return max(at_end - (channels or 1), 0) / read.codes.size
+    largest = _LARGEST.get(str(keras.backend.standardize_dtype(variable.dtype)))
+    if largest is None or read.values.size == 0:
+        return None
+    finite = np.abs(read.values[np.isfinite(read.values)])
+    return float(np.count_nonzero(finite >= largest)) / read.values.size
 
 
 def as_array(variable: Any) -> NDArray[Any]:

@@ -37,7 +37,8 @@ def slug(name: str) -> str:
     if _PLAIN.fullmatch(name) and not _RESERVED.fullmatch(name) and not _HASHED.fullmatch(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:HASH_LENGTH]
-    readable = re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-._")[:READABLE_LENGTH].rstrip("-._")
+    # Dots go too: "NUL.0-…" would still be the device NUL to Windows.
+    readable = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-_")[:READABLE_LENGTH].rstrip("-_")
     return f"{readable or 'name'}-{digest}"
 
 

@@ -33,11 +33,12 @@ class HostBatch:
 
     Attributes:
         n_valid: Number of real rows; they come first.
-        n_kept: Number of real entries in ``keep``.
+        ranks: Rank of each real entry of ``keep`` in the seeded order of all samples: a reducer that keeps k samples
+            keeps those of rank below k, whatever others keep.
     """
 
     n_valid: int
-    n_kept: int
+    ranks: NDArray[np.int64]
 
 
 class Reducer(Protocol):
@@ -117,7 +118,7 @@ class KeepSamples:
     def merge(self, state: list[NDArray[Any]] | None, partial: list[NDArray[Any]], batch: HostBatch) -> Any:
         """Append the real rows."""
         rows = [] if state is None else state
-        rows.append(partial[0][: batch.n_kept])
+        rows.append(partial[0][: len(batch.ranks)][batch.ranks < self.n_samples])
         return rows
 
     def finish(self, state: list[NDArray[Any]]) -> NDArray[Any]:
@@ -130,7 +131,11 @@ class Moments:
     """Per unit (last axis): count, mean, variance, extremes, and shares of exact zeros and of positives."""
 
     def partial(self, tensor: Any, batch: Batch) -> list[Any]:
-        """Sums about the batch's own mean, so that float32 loses nothing to a large offset."""
+        """Sums about the batch's own mean, so that float32 loses nothing to a large offset.
+
+        That mean is itself rounded; ``residual`` is what it is off by (Chan, Golub & LeVeque 1983, the corrected
+        two-pass algorithm).
+        """
         ops = keras.ops
         units = tensor.shape[-1] if len(tensor.shape) > 1 else 1
         rows = ops.reshape(ops.cast(tensor, "float32"), (tensor.shape[0], -1, units))
@@ -138,10 +143,12 @@ class Moments:
         count = ops.sum(ops.cast(batch.valid, "float32")) * rows.shape[1]
         mean = ops.sum(ops.where(valid, rows, 0.0), axis=(0, 1)) / count
         centred = ops.where(valid, rows - mean, 0.0)
+        residual = ops.sum(centred, axis=(0, 1)) / count
         return [
             count,
             mean,
-            ops.sum(centred * centred, axis=(0, 1)),
+            residual,
+            ops.sum(centred * centred, axis=(0, 1)) - count * residual * residual,
             ops.min(ops.where(valid, rows, np.inf), axis=(0, 1)),
             ops.max(ops.where(valid, rows, -np.inf), axis=(0, 1)),
             ops.sum(ops.cast(ops.logical_and(valid, rows == 0), "float32"), axis=(0, 1)),
@@ -151,12 +158,15 @@ class Moments:
     def merge(self, state: Any, partial: list[NDArray[Any]], batch: HostBatch) -> Any:
         """Chan, Golub & LeVeque (1979): pairwise combination of centred sums, in float64."""
         del batch
-        count, mean, m2, low, high, zeros, positive = (np.asarray(p, dtype=np.float64) for p in partial)
+        count, mean, residual, m2, low, high, zeros, positive = (np.asarray(p, dtype=np.float64) for p in partial)
+        mean = mean + residual
         if state is None:
             return count, mean, m2, low, high, zeros, positive
         count_a, mean_a, m2_a, low_a, high_a, zeros_a, positive_a = state
         total = count_a + count
-        delta = mean - mean_a
+        with np.errstate(invalid="ignore"):
+            # Infinite activations make the mean undefined: NaN, without a warning.
+            delta = mean - mean_a
         return (
             total,
             mean_a + delta * count / total,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +16,7 @@ from analyzer.backends.contract import Engine
 from analyzer.inspection import compat
 
 Shape = tuple[int | None, ...]
+Via = Literal["activation", "input", "output"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +45,8 @@ class Head:
     Attributes:
         name: Its key in a dict output, its name in a Functional model, else ``output`` or ``output_<i>``.
         shape: Its shape for the traced number of samples.
-        activation: ``"softmax"``, ``"sigmoid"``, ``"linear"``, another activation's name, or None where the output was
-            not made by a layer that names one.
+        activation: ``"softmax"``, ``"sigmoid"``, ``"linear"``, another activation's name, or None where no named
+            activation made the output (an LSTM's does not: it is followed by a product).
         place: Index of the place whose result the output is; None where no place returned it.
         via: Where the logits can be read: the ``activation`` attribute of the place, the ``input`` of the place, its
             ``output`` (a linear head), or nowhere (None).
@@ -53,7 +56,11 @@ class Head:
     shape: Shape
     activation: str | None = None
     place: int | None = None
-    via: Literal["activation", "input", "output"] | None = None
+    via: Via | None = None
+
+
+_LOGITS_OF: dict[str, Via] = {"softmax": "activation", "sigmoid": "activation", "linear": "output"}
+"""Where the logits of a head with a named activation can be read."""
 
 
 def trace_calls(
@@ -78,6 +85,7 @@ def trace_calls(
         # The tensors are kept until the pass ends, so that no two of them share an id.
         alive: list[Any] = []
         made_by: dict[int, int] = {}
+        activated: set[tuple[int, int]] = set()
         calls: Counter[int] = Counter()
 
         def wrap(index: int, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,13 +101,23 @@ def trace_calls(
 
             return noticed
 
+        def activated_by(index: int, result: Any) -> None:
+            alive.append(result)
+            activated.add((id(result), index))
+
         firings.clear()
         heads.clear()
         mapping = list(zip(state, values, strict=True))
-        with keras.StatelessScope(state_mapping=mapping), compat.wrapped_calls(places, wrap):
+        with (
+            keras.StatelessScope(state_mapping=mapping),
+            compat.without_remat([model, *places.values()]),
+            compat.wrapped_calls(places, wrap),
+            _listening_at_activations(places, activated_by),
+        ):
             outputs = model(x, training=False)
         for name, tensor in named_outputs(model, outputs):
-            heads.append(_head(name, tensor, made_by, places))
+            index = made_by.get(id(tensor))
+            heads.append(_head(name, _shape(tensor), index, places, activated=(id(tensor), index) in activated))
 
     engine.trace(forward, [v.value for v in state], keras.tree.map_structure(keras.ops.convert_to_tensor, example))
     return tuple(firings), tuple(heads)
@@ -120,6 +138,27 @@ def named_outputs(model: keras.Model, outputs: Any) -> list[tuple[str, Any]]:
     if len(names) != len(flat) or len(set(names)) != len(names):
         names = ["output"] if len(flat) == 1 else [f"output_{i}" for i in range(len(flat))]
     return list(zip(names, flat, strict=True))
+
+
+@contextlib.contextmanager
+def _listening_at_activations(places: Mapping[int, compat.Place], notice: Callable[[int, Any], None]) -> Iterator[None]:
+    """Notice what the activation functions that places hold return; activations that are layers are places."""
+
+    def heard(index: int, activation: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(activation)
+        def activate(*args: Any, **kwargs: Any) -> Any:
+            result = activation(*args, **kwargs)
+            notice(index, result)
+            return result
+
+        return activate
+
+    with contextlib.ExitStack() as stack:
+        for index, place in places.items():
+            activation = vars(place).get("activation")
+            if callable(activation) and not isinstance(activation, keras.layers.Layer):
+                stack.enter_context(compat.replaced(place, "activation", heard(index, activation)))
+        yield
 
 
 def _tensors(tree: Any) -> list[Any]:
@@ -146,9 +185,7 @@ def _bytes(tensor: Any) -> int:
     return item * int(np.prod([size or 1 for size in _shape(tensor)], dtype=np.int64))
 
 
-def _head(name: str, tensor: Any, made_by: Mapping[int, int], places: Mapping[int, compat.Place]) -> Head:
-    shape = _shape(tensor)
-    index = made_by.get(id(tensor))
+def _head(name: str, shape: Shape, index: int | None, places: Mapping[int, compat.Place], *, activated: bool) -> Head:
     if index is None:
         return Head(name=name, shape=shape)
     place = places[index]
@@ -156,11 +193,9 @@ def _head(name: str, tensor: Any, made_by: Mapping[int, int], places: Mapping[in
     if kind in ("softmax", "sigmoid"):
         # A Softmax layer, or keras.ops.softmax / sigmoid written in a Functional model.
         return Head(name=name, shape=shape, activation=kind, place=index, via="input")
-    activation = getattr(place, "activation", None)
-    if activation is None and not hasattr(place, "activation"):
+    if vars(place).get("activation", place) is None:
+        return Head(name=name, shape=shape, activation="linear", place=index, via="output")
+    if not activated:
         return Head(name=name, shape=shape, place=index)
-    named = "linear" if activation is None else getattr(activation, "__name__", type(activation).__name__).lower()
-    if named in ("softmax", "sigmoid"):
-        is_layer = isinstance(activation, keras.layers.Layer)
-        return Head(name=name, shape=shape, activation=named, place=index, via=None if is_layer else "activation")
-    return Head(name=name, shape=shape, activation=named, place=index, via="output" if named == "linear" else None)
+    named = getattr(place.activation, "__name__", type(place.activation).__name__).lower()
+    return Head(name=name, shape=shape, activation=named, place=index, via=_LOGITS_OF.get(named))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 
 from analyzer.backends import engine
-from analyzer.errors import DataError, ModelError
+from analyzer.errors import DataError, DeviceMemoryError, ModelError
 from analyzer.inspection import compat, inputs
 from analyzer.inspection.trace import Firing, Head, trace_calls
 
@@ -114,12 +115,7 @@ def open_model(model: keras.Model, example: Any | None = None) -> ModelView:
     firings: tuple[Firing, ...] = ()
     heads: tuple[Head, ...] = ()
     if example is not None:
-        try:
-            firings, heads = trace_calls(model, places, example, engine())
-        except Exception as error:
-            if given:
-                raise DataError(_call_failed(model, example, error)) from error
-            firings, heads = (), ()
+        firings, heads = _trace(model, places, example, given=given)
     layers = _layers(model, places, firings)
     return ModelView(
         model=model,
@@ -132,8 +128,28 @@ def open_model(model: keras.Model, example: Any | None = None) -> ModelView:
     )
 
 
+def _trace(
+    model: keras.Model, places: dict[int, compat.Place], example: Any, *, given: bool
+) -> tuple[tuple[Firing, ...], tuple[Head, ...]]:
+    """Calls and outputs; none where a model does not run on zeros of its declared shape."""
+    with compat.unbuilt_left_unbuilt(model) as wanted:
+        try:
+            return trace_calls(model, places, example, engine())
+        except Exception as error:
+            if wanted:
+                raise ModelError(_never_built(model, wanted)) from error
+            if not given:
+                return (), ()
+            if engine().is_out_of_memory(error):
+                raise DeviceMemoryError(_does_not_fit(model, example, error)) from error
+            raise DataError(_call_failed(model, example, error)) from error
+
+
 def check_built(model: Any) -> None:
     """Refuse what is no built Keras model; building it would change it.
+
+    Layers without weights are allowed beside others that have some: a branch that only training uses. Should the model
+    need them, `open_model` refuses.
 
     Raises:
         ModelError: With what came and how to fix it.
@@ -144,21 +160,38 @@ def check_built(model: Any) -> None:
             "A model of tf_keras or torch.nn is not a Keras 3 model."
         )
     unbuilt = [layer.name for _, layer in _walk(model) if not layer.built]
-    if not model.built or unbuilt:
-        which = f" (layers without weights yet: {', '.join(unbuilt[:5])})" if model.built else ""
-        raise ModelError(
-            f"The model {model.name!r} was never built{which}: it has no weights to analyse. Call it once on a batch, "
-            "model(x[:1]), or model.build(input_shape), before the analysis."
-        )
+    if not model.built or (unbuilt and not model.weights):
+        raise ModelError(_never_built(model, unbuilt if model.built else []))
+
+
+def _never_built(model: keras.Model, unbuilt: list[str]) -> str:
+    which = f" (layers without weights yet: {', '.join(unbuilt[:5])})" if unbuilt else ""
+    return (
+        f"The model {model.name!r} was never built{which}: it has no weights to analyse. Call it once on a batch, "
+        "model(x[:1]), or model.build(input_shape), before the analysis."
+    )
+
+
+def _does_not_fit(model: keras.Model, example: Any, error: Exception) -> str:
+    shapes = [tuple(array.shape) for array in keras.tree.flatten(example)]
+    return (
+        f"The model {model.name!r} does not fit into memory with x of shape {shapes}: {_said(error)} Free memory, run "
+        "on a larger device, or lower the input size; batch_size cannot go lower."
+    )
 
 
 def _call_failed(model: keras.Model, example: Any, error: Exception) -> str:
     shapes = [tuple(array.shape) for array in keras.tree.flatten(example)]
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"The model {model.name!r} cannot run on the data: x has shape {shapes}, and the call raised "
-        f"{type(error).__name__}: {first_line} Give x as the model saw it in training."
+        f"{type(error).__name__}: {_said(error)} Give x as the model saw it in training."
     )
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in one line, without the colours and the argument list that Keras puts around it."""
+    plain = re.sub(r"\x1b\[\d*m", "", str(error)).split("Arguments received by")[0]
+    return " ".join(plain.split())[:500]
 
 
 def _walk(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,9 @@ from analyzer.data_types.weights import (
 )
 from analyzer.inspection import compat, initial_scale, kernels, logical_weights
 from analyzer.inspection.kernels import KernelAxes
-from analyzer.inspection.operator_norm import ConvolutionNorms
+from analyzer.inspection.operator_norm import ConvolutionNorms, is_pointwise, pointwise_norm
 from analyzer.inspection.view import LayerInfo, ModelView, VariableInfo
-from analyzer.measures.matrices import FULL_DECOMPOSITION, dead_channels, duplicate_channels, spectrum
+from analyzer.measures.matrices import FULL_DECOMPOSITION, Spectrum, dead_channels, duplicate_channels, spectrum
 from analyzer.measures.weights import histogram, weight_statistics
 
 
@@ -67,7 +67,14 @@ class DescribedWeights:
     total: int
 
 
-def describe_weights(view: ModelView, engine: Engine, *, seed: int = 0, merge_lora: bool = False) -> DescribedWeights:
+def describe_weights(
+    view: ModelView,
+    engine: Engine,
+    *,
+    seed: int = 0,
+    merge_lora: bool = False,
+    step: Callable[[int, int], None] | None = None,
+) -> DescribedWeights:
     """Statistics, matrix measures and operator norms of all variables, one layer in memory at a time.
 
     Args:
@@ -75,6 +82,7 @@ def describe_weights(view: ModelView, engine: Engine, *, seed: int = 0, merge_lo
         engine: The engine of the backend in use.
         seed: Seed of the start vectors of iterations.
         merge_lora: Read kernels with their low-rank adapters added.
+        step: Called after every layer with the number of layers done and of all.
     """
     owned: dict[str, list[VariableInfo]] = {}
     for variable in view.variables:
@@ -87,6 +95,8 @@ def describe_weights(view: ModelView, engine: Engine, *, seed: int = 0, merge_lo
             if info.id in owned:
                 reader = _LayerReader(info, owned[info.id], norms, static=static, seed=seed, merge_lora=merge_lora)
                 layers.append(reader.describe(within.get(id(info.layer), ())))
+                if step is not None:
+                    step(len(layers), len(owned))
     return DescribedWeights(layers=tuple(layers), total=sum(v.size for v in view.variables))
 
 
@@ -112,7 +122,7 @@ class _LayerReader:
         self._layer_norm: OperatorNorm | None = None
 
     def describe(self, within: tuple[str, ...]) -> DescribedLayer:
-        if isinstance(self.info.layer, kernels.SPATIAL):
+        if isinstance(self.info.layer, kernels.SPATIAL) and not is_pointwise(self.info.layer):
             self._layer_norm = self.norms.norm(self.info.layer, self._spatial_size())
         described = [self._tensor(variable) for variable in self.variables]
         tensors = tuple(tensor for tensor, _ in described)
@@ -159,7 +169,7 @@ class _LayerReader:
             initializer=initial[1] if initial else None,
             initial_rms=initial[0] if initial else None,
             reference_rms=reference if role in MATRIX_ROLES else None,
-            saturated_share=_saturated_share(variable, read, matrix.get("channels")),
+            saturated_share=logical_weights.saturated_share(read, variable.variable, matrix.get("channels")),
             operator_norm=norm,
             histogram=histogram([read.values]) if usable else None,
             note=read.note,
@@ -188,9 +198,11 @@ class _LayerReader:
         norm = self._norm(name, axes, found)
         return measures | {"spectral_norm": norm.value}, norm, rows
 
-    def _norm(self, name: str, axes: KernelAxes, found: Any) -> OperatorNorm:
+    def _norm(self, name: str, axes: KernelAxes, found: Spectrum | None) -> OperatorNorm:
         if self._layer_norm is not None and name == "kernel":
             return self._layer_norm
+        if name == "kernel" and is_pointwise(self.info.layer):
+            return pointwise_norm(self.info.layer, self._spatial_size(), found)
         if name == "depthwise_kernel":
             reason = "A part of a separable convolution: see the norm of the layer."
             return OperatorNorm(value=None, method="none", reason=reason)
@@ -245,26 +257,6 @@ def _together(
         rank=single.rank if single else None,
         full_rank=single.full_rank if single else None,
     )
-
-
-def _saturated_share(
-    variable: VariableInfo, read: logical_weights.LogicalWeights, channels: int | None
-) -> float | None:
-    """Share of stored values at the end of their range.
-
-    Symmetric quantisation puts one code per scale there by construction; those are not counted.
-    """
-    dtype = str(keras.backend.standardize_dtype(variable.variable.dtype))
-    if read.codes is not None and read.code_limits is not None and read.codes.size:
-        low, high = read.code_limits
-        at_end = int(np.count_nonzero((read.codes <= low) | (read.codes >= high)))
-        by_design = channels or 1
-        return max(at_end - by_design, 0) / read.codes.size
-    if dtype in ("float16", "bfloat16") and read.values.size:
-        largest = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}[dtype]
-        finite = np.abs(read.values[np.isfinite(read.values)])
-        return float(np.count_nonzero(finite >= largest)) / read.values.size
-    return None
 
 
 def _ancestors(model: keras.Model) -> dict[int, tuple[str, ...]]:

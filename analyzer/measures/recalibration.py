@@ -62,7 +62,7 @@ def fit_map(method: MapMethod, scores: Floats, targets: Floats, activation: Acti
         return CalibrationMap(
             method=method, activation=activation, weights=tuple(weights.tolist()), biases=tuple(biases.tolist())
         )
-    probabilities = _activate(scores, activation)
+    probabilities = _spaced(_activate(scores, activation))
     least = 1 / (len(scores) + 2)
     fits = [
         IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip").fit(probabilities[:, k], targets[:, k])
@@ -102,6 +102,16 @@ def cross_validated(
 
 def _activate(scores: Floats, activation: Activation) -> Floats:
     return np.asarray(softmax(scores, axis=1) if activation == "softmax" else expit(scores))
+
+
+def _spaced(p: Floats) -> Floats:
+    """Probabilities on a grid of steps of 0.001, or of 1 % where that is less.
+
+    Between knots closer than that an isotonic map could rise so steeply that the rounding of a float32 model, which is
+    1e-7, moved its values.
+    """
+    small = 0.1 * np.exp(np.rint(100 * np.log(np.maximum(p, PROBABILITY_FLOOR) / 0.1)) / 100)
+    return np.where(p < 0.1, small, np.rint(p * 1000) / 1000)
 
 
 def _fit_temperature(scores: Floats, targets: Floats, activation: Activation) -> float:

@@ -48,7 +48,7 @@ def weight_statistics(tensors: Sequence[NDArray[Any]]) -> WeightStatistics:
     high = max(float(p.max()) for p in _finite(tensors))
     largest = max(abs(low), abs(high))
     mean = sum(float(p.sum()) for p in _finite(tensors)) / n
-    second, third, fourth = _central_moments(tensors, mean, n) if low < high else (0.0, 0.0, 0.0)
+    second, third, fourth = _central_moments(tensors, mean, largest, n) if low < high else (0.0, 0.0, 0.0)
     l1, rms = _norms(tensors, largest, n)
     whole = n == size
     return WeightStatistics(
@@ -56,7 +56,7 @@ def weight_statistics(tensors: Sequence[NDArray[Any]]) -> WeightStatistics:
         n_nan=n_nan,
         n_inf=n_inf,
         mean=mean,
-        std=float(np.sqrt(second)),
+        std=largest * float(np.sqrt(second)),
         median=_median(tensors),
         min=low,
         max=high,
@@ -109,10 +109,13 @@ def _finite(tensors: Sequence[NDArray[Any]]) -> Iterator[NDArray[np.float64]]:
             yield finite
 
 
-def _central_moments(tensors: Sequence[NDArray[Any]], mean: float, n: int) -> tuple[float, float, float]:
+def _central_moments(
+    tensors: Sequence[NDArray[Any]], mean: float, largest: float, n: int
+) -> tuple[float, float, float]:
+    """Second to fourth, in units of the largest magnitude, so that powers neither overflow nor vanish."""
     sums = np.zeros(3)
     for piece in _finite(tensors):
-        deviation = piece - mean
+        deviation = (piece - mean) / largest
         square = deviation * deviation
         sums += square.sum(), (square * deviation).sum(), (square * square).sum()
     second, third, fourth = sums / n

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,33 +50,43 @@ class Pen:
 
     Attributes:
         width: Room from the left edge of the panel to its right edge, in inches.
+        height: Room from top to bottom, in inches.
         font: Ordinary type in points.
         small: Small type in points.
+        line: Width of lines in points; thinner and thicker ones are multiples of it.
         extras: Draw bands, smooth curves and contours.
         most_layers: Most layers to show; None shows all.
-        titled: Write the title; off where a figure has written it already.
+        heading: Title instead of the panel's own, where a figure repeats the panel; it then says less below.
+        keyed: Whether the figure has a key of the models.
+        row_names: Name the layers; off where the panel to the left has the same rows.
         book: Labels of layers and classes.
     """
 
     width: float
+    height: float
     font: float
     small: float
+    line: float
     extras: bool = True
     most_layers: int | None = None
-    titled: bool = True
+    heading: str | None = None
+    keyed: bool = False
+    row_names: bool = True
     book: NameBook = field(default_factory=NameBook)
 
     @classmethod
     def of(cls, style: PlotStyle, **options: Any) -> Pen:
         """A pen of a style; a panel is half as wide as a figure where nothing else is said."""
-        given = {"width": style.width / 2, "font": style.font, "small": style.small, "extras": style.extras} | options
-        return cls(**given)
+        usual = {"width": style.width / 2, "height": style.panel_height}
+        points = {"font": style.font, "small": style.small, "line": style.line}
+        return cls(**usual | points | {"extras": style.extras} | options)
 
     @classmethod
-    def of_user(cls, width: float, **options: Any) -> Pen:
+    def of_user(cls, width: float, height: float) -> Pen:
         """A pen that follows the user's own matplotlib settings."""
         font = float(matplotlib.rcParams["font.size"])
-        return cls(width=width, font=font, small=0.87 * font, **options)
+        line = 0.67 * float(matplotlib.rcParams["lines.linewidth"])
+        return cls(width=width, height=height, font=font, small=0.87 * font, line=line)
 
     @property
     def points(self) -> float:
@@ -84,7 +95,7 @@ class Pen:
 
     def layer(self, name: str) -> str:
         """The label of a layer or class: one line of at most two fifths of the panel."""
-        return self.book.label(name, 0.4 * self.points, self.small)
+        return self.book.label(name, min(0.4 * self.points, 17 * self.small), self.small)
 
     def one_line(self, text: str) -> str:
         """The text without its middle where it is longer than one line of a caption."""
@@ -112,8 +123,14 @@ class Cast:
         return [f"Not shown: {displayable(name)} – {analysis} {displayable(why)}" for name, why in self.absent.items()]
 
 
-def cast_of(results: Mapping[str, Any], names: Sequence[str], colors: Mapping[str, str], book: NameBook,
-            width: float, size: float) -> Cast:
+def cast_of(
+    results: Mapping[str, Any],
+    names: Sequence[str],
+    colors: Mapping[str, str],
+    book: NameBook,
+    width: float,
+    size: float,
+) -> Cast:
     """Give every result the look of its model.
 
     Args:
@@ -161,6 +178,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.2g}"
 
 
+def value_of(estimate: Estimate) -> float:
+    """The value as a float, also where a file had a whole number; NaN where it is undefined."""
+    return math.nan if estimate.value is None else float(estimate.value)
+
+
 def interval(estimate: Estimate | None, digits: int = 3) -> str:
     """The interval of an estimate in brackets; empty where there is none."""
     if estimate is None or estimate.low is None or estimate.high is None:
@@ -174,10 +196,23 @@ def sample_sizes(sizes: Sequence[int]) -> str:
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
+def rows_and_columns(series: Sequence[Series], field: str, column: str) -> str:
+    """``n = 300``, or ``n = 300 × 4 labels`` where each row has several values.
+
+    Args:
+        series: Results.
+        field: Name of their array with a row per sample.
+        column: What a column is, in plural.
+    """
+    counts = sorted({math.prod(getattr(s.result, field).shape[1:]) for s in series})
+    many = f" × {' or '.join(map(str, counts))} {column}" if counts[-1] > 1 else ""
+    return sample_sizes([s.result.n for s in series]) + many
+
+
 def error_bar(estimates: Sequence[Estimate]) -> list[list[float]] | None:
     """Distances from the values to the ends of their intervals, as ``errorbar`` takes them; None without any."""
     if all(e.low is None or e.high is None for e in estimates):
         return None
-    below = [0.0 if e.low is None else max(float(e) - e.low, 0.0) for e in estimates]
-    above = [0.0 if e.high is None else max(e.high - float(e), 0.0) for e in estimates]
+    below = [0.0 if e.low is None else max(value_of(e) - e.low, 0.0) for e in estimates]
+    above = [0.0 if e.high is None else max(e.high - value_of(e), 0.0) for e in estimates]
     return [below, above]

@@ -6,19 +6,19 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 
+from analyzer.visualizers.layout import MARGIN, PanelLayout, Place
 from analyzer.visualizers.series import Pen, Series
 from analyzer.visualizers.style import MUTED, PlotStyle
 from analyzer.visualizers.text import NameBook, text_width, wrap
-
-MARGIN = 0.08
-"""Inches of white around everything."""
 
 _LEADING = 1.25
 
@@ -43,10 +43,19 @@ class Row:
     Attributes:
         cells: From left to right.
         height: In inches.
+        columns: Places in the row; None for as many as cells. Places beyond the cells stay free.
     """
 
     cells: tuple[Cell, ...]
     height: float
+    columns: int | None = None
+
+    def spans(self) -> list[tuple[float, float]]:
+        """Left and right end of each cell as a share of the row."""
+        free = 0 if self.columns is None else self.columns - len(self.cells)
+        ends = np.cumsum([0.0, *(one.width for one in self.cells)])
+        whole = float(ends[-1]) + free
+        return [(float(a) / whole, float(b) / whole) for a, b in pairwise(ends)]
 
 
 def cell(panel: Callable[..., Any], series: Sequence[Series], *, width: float = 1.0, **options: Any) -> Cell:
@@ -75,13 +84,7 @@ def compose(
         book: Labels; what panels shorten is listed below them.
     """
     figure = Figure(figsize=(style.width, style.panel_height))
-    grid = figure.add_gridspec(len(rows), 1, height_ratios=[row.height for row in rows])
-    for i, row in enumerate(rows):
-        shares = [c.width for c in row.cells]
-        columns = grid[i].subgridspec(1, len(row.cells), width_ratios=shares)
-        for j, one in enumerate(row.cells):
-            width = style.width * one.width / sum(shares)
-            one.draw(figure.add_subplot(columns[j]), Pen.of(style, width=width, book=book))
+    axes = [_draw_row(figure, row, style, book) for row in rows]
     lines = _note_lines([*notes, *book.notes()], style)
     columns, key_height = _key_size(key, style)
     header = 2 * MARGIN + (style.font + 3) * _LEADING / 72 + key_height
@@ -90,12 +93,41 @@ def compose(
     figure.set_size_inches(style.width, height)
     _write_header(figure, title, key, columns, style)
     if lines:
-        figure.text(MARGIN / style.width, MARGIN / height, "\n".join(lines), fontsize=style.small, color=MUTED,
-                    va="bottom", linespacing=_LEADING, in_layout=False)
-    pad = 0.5 * MARGIN
-    rect = (0.0, footer / height, 1.0, 1 - (header + footer) / height)
-    figure.set_layout_engine(ConstrainedLayoutEngine(rect=rect, w_pad=pad, h_pad=pad, wspace=0.03, hspace=0.03))
+        figure.text(
+            MARGIN / style.width,
+            MARGIN / height,
+            "\n".join(lines),
+            fontsize=style.small,
+            color=MUTED,
+            va="bottom",
+            linespacing=_LEADING,
+        )
+    figure.set_layout_engine(PanelLayout(_places(axes, rows, header, height, style.width)))
     return figure
+
+
+def _draw_row(figure: Figure, row: Row, style: PlotStyle, book: NameBook) -> list[Axes]:
+    drawn = []
+    for one, (left, right) in zip(row.cells, row.spans(), strict=True):
+        ax = figure.add_axes((0.1, 0.1, 0.8, 0.8))
+        width = (right - left) * style.width
+        one.draw(ax, Pen.of(style, width=width, height=row.height, book=book, keyed=True))
+        drawn.append(ax)
+    return drawn
+
+
+def _places(
+    axes: Sequence[Sequence[Axes]], rows: Sequence[Row], header: float, height: float, width: float
+) -> list[list[Place]]:
+    """The box of each panel, with a margin to all sides, in fractions of the figure."""
+    places = []
+    top = header
+    for drawn, row in zip(axes, rows, strict=True):
+        y0, y1 = 1 - (top + row.height - MARGIN) / height, 1 - (top + 0.5 * MARGIN) / height
+        boxes = [Bbox.from_extents(x0 + MARGIN / width, y0, x1 - MARGIN / width, y1) for x0, x1 in row.spans()]
+        places.append([Place(axes=ax, box=box) for ax, box in zip(drawn, boxes, strict=True)])
+        top += row.height
+    return places
 
 
 def _note_lines(notes: Sequence[str], style: PlotStyle) -> list[str]:
@@ -118,7 +150,7 @@ def _key_size(key: Sequence[Series], style: PlotStyle) -> tuple[int, float]:
 def _write_header(figure: Figure, title: str, key: Sequence[Series], columns: int, style: PlotStyle) -> None:
     width, height = figure.get_size_inches()
     top = 1 - MARGIN / height
-    figure.text(MARGIN / width, top, title, fontsize=style.font + 3, fontweight="bold", va="top", in_layout=False)
+    figure.text(MARGIN / width, top, title, fontsize=style.font + 3, fontweight="bold", va="top")
     if not key:
         return
     below = top - (style.font + 3) * _LEADING / 72 / height
@@ -135,7 +167,6 @@ def _write_header(figure: Figure, title: str, key: Sequence[Series], columns: in
         columnspacing=1.2,
         labelspacing=0.4,
     )
-    legend.set_in_layout(False)
     # Set afterwards: a legend drops labels that begin with an underscore, and models may be called so.
     for text, s in zip(legend.get_texts(), key, strict=True):
         text.set_parse_math(False)

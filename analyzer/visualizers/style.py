@@ -80,6 +80,8 @@ class PlotStyle:
             "font.sans-serif": list(families()),
             "font.size": self.font,
             "text.parse_math": False,
+            # Hinted letters are as wide as whole pixels allow: lines would have another length at every resolution.
+            "text.hinting": "none",
             "axes.titlesize": self.font + 1,
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",
@@ -120,7 +122,7 @@ STYLES = {
         name="publication", width=7.0, panel_height=2.35, font=7.5, small=6.5, line=1.0, marker=3.5
     ),
     "presentation": PlotStyle(
-        name="presentation", width=13.33, panel_height=4.4, font=14, small=12, line=2.2, marker=7.5
+        name="presentation", width=13.33, panel_height=5.0, font=17, small=14.5, line=2.4, marker=8.5
     ),
     "draft": PlotStyle(
         name="draft", width=9.0, panel_height=2.9, font=9, small=8, line=1.0, marker=4, extras=False, most_dpi=80

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from collections.abc import Sequence
 
 from matplotlib import font_manager
@@ -25,6 +24,12 @@ FALLBACK_FAMILIES = (
 """Families looked at for characters that DejaVu Sans, which comes with matplotlib, does not have."""
 
 ELLIPSIS = "…"
+_FINE = 10
+"""Type is measured at this multiple of 72 dpi: at screen sizes hinting rounds every letter to whole pixels."""
+
+_ALLOWANCE = 1.02
+"""What rounding may add on the page."""
+
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -61,9 +66,8 @@ def displayable(text: str) -> str:
 def _shown(character: str) -> str:
     if character in _ESCAPES:
         return _ESCAPES[character]
-    # Control, format (right-to-left marks, zero-width joiners), surrogate and unassigned characters.
-    hidden = unicodedata.category(character).startswith("C") or character in "\u2028\u2029"
-    if hidden or ord(character) not in _known_characters():
+    # Not printable: control and format characters (right-to-left marks, zero-width joiners), odd spaces, surrogates.
+    if not character.isprintable() or ord(character) not in _known_characters():
         return f"[U+{ord(character):04X}]"
     return character
 
@@ -78,9 +82,9 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
         bold: Whether it is drawn bold.
     """
     font = font_manager.get_font(_paths(bold=bold))
-    font.set_size(size, 72)
+    font.set_size(size, 72 * _FINE)
     font.set_text(text, 0.0)
-    return float(font.get_width_height()[0]) / 64
+    return _ALLOWANCE * float(font.get_width_height()[0]) / 64 / _FINE
 
 
 def elide(text: str, width: float, size: float) -> str:
@@ -130,10 +134,14 @@ def wrap(text: str, width: float, size: float, *, bold: bool = False) -> list[st
 
 
 def _pieces(text: str, width: float, size: float) -> list[str]:
-    """Parts between which a line may break; what is wider than a line may break anywhere."""
+    """Parts between which a line may break: words; of words wider than a line, parts of names, then letters."""
     pieces: list[str] = []
-    for word in re.findall(r"[^\s_/.\-]*[\s_/.\-]+|[^\s_/.\-]+", text):
-        pieces.extend(word if text_width(word.rstrip(), size) > width else [word])
+    for word in re.findall(r"\S*\s+|\S+", text):
+        if text_width(word.rstrip(), size) <= width:
+            pieces.append(word)
+            continue
+        for part in re.findall(r"[^_/.\-]*[_/.\-]+|[^_/.\-]+", word):
+            pieces.extend(part if text_width(part, size) > width else [part])
     return pieces
 
 

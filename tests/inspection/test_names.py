@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from analyzer.errors import ConfigError, ModelError, OutputError
@@ -23,6 +23,7 @@ HOSTILE = [
     "🦊",
     "con",
     "nul.txt",
+    "NUL.0",
     "com1",
     "x.",
     "x ",
@@ -51,6 +52,8 @@ def test_a_plain_name_is_its_own_slug(name):
 
 
 @given(names)
+@example("NUL.0")
+@example("Aux.v2.keras")
 def test_a_slug_is_a_harmless_file_name(name):
     made = slug(name)
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", made)

@@ -6,7 +6,9 @@ import pytest
 
 from analyzer.backends import engine
 from analyzer.inspection import operator_norm
-from analyzer.inspection.operator_norm import ConvolutionNorms
+from analyzer.inspection.kernels import classify
+from analyzer.inspection.operator_norm import ConvolutionNorms, is_pointwise, pointwise_norm
+from analyzer.measures.matrices import spectrum
 
 L = keras.layers
 
@@ -77,6 +79,17 @@ def test_norm_matches_a_matrix_written_from_the_definition():
         matrix[2 * y + dy, 2 * x + dx, :, y, x, :] += kernel[dy, dx]
     expected = np.linalg.norm(matrix.reshape(7 * 6 * 2, -1), 2)
     assert norm_of(layer, (7, 6)).value == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if "pointwise" in name])
+def test_pointwise_norm_is_that_of_the_matrix(name):
+    layer, shape = LAYERS[name]
+    layer = built(layer, shape)
+    _, axes = classify(layer, "kernel", tuple(layer.kernel.shape))
+    found = pointwise_norm(layer, shape[:-1], spectrum(axes.matrices(layer.get_weights()[0])))
+    assert is_pointwise(layer)
+    assert found.value == pytest.approx(np.linalg.norm(dense_matrix(layer, shape), 2), rel=1e-5)
+    assert not is_pointwise(built(*LAYERS["conv2d same"]))
 
 
 def test_norm_is_not_that_of_the_reshaped_kernel():

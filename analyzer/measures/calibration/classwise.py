@@ -92,7 +92,7 @@ class ClassCounter:
     @property
     def width(self) -> int:
         """Numbers held per sample, to choose how many samples to count at once."""
-        return 3 * self.n_classes * self.n_bins + 2 * len(self.run_class)
+        return int(3 * self.n_classes * self.n_bins + 2 * len(self.run_class))
 
     def __call__(self, weights: Floats) -> ClassTally:
         """Tally of samples given as multiplicities of units, ``(B, units)``."""

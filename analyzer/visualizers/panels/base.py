@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
+from analyzer.visualizers.layout import CAPTION, MARGIN
 from analyzer.visualizers.series import Pen, Series
 from analyzer.visualizers.style import MUTED
-from analyzer.visualizers.text import wrap
+from analyzer.visualizers.text import text_width, wrap
 
 Draw = Callable[[Axes, Sequence[Series], Pen], None]
 
@@ -51,32 +53,36 @@ def panel(kind: str, *types: type) -> Callable[[Draw], Draw]:
     return enter
 
 
-def caption(ax: Axes, pen: Pen, title: str, *details: str, indent: float | None = None) -> None:
+def caption(ax: Axes, pen: Pen, title: str, *details: str) -> None:
     """Write a title and, below it, what a reader must know: sample size, measure, meaning of marks.
 
     Args:
         ax: The axes.
         pen: Sizes.
-        title: Bold, at the left edge of the axes.
+        title: Bold, at the left edge of the axes; the pen's heading goes before it.
         details: Each begins a new line.
-        indent: Points between the left edge of the panel and that of the axes; None for numbers on the axis.
     """
-    room = pen.points - (5 * pen.small if indent is None else indent + 3 * pen.small)
-    lines = [line for detail in details if detail for line in wrap(detail, max(room, 60.0), pen.small)]
-    heading = wrap(title, max(room, 60.0), pen.font + 1, bold=True)
-    ax.set_title("\n".join(heading), pad=4 + len(lines) * 1.22 * pen.small, loc="left", parse_math=False)
+    # Where a line is longer than the axes, the layout moves the caption towards the left edge of the panel.
+    room = max(pen.points - 2 * MARGIN * 72, 60.0)
+    lines = [line for detail in details if detail for line in wrap(detail, room, pen.small)]
+    title = title if pen.heading is None else pen.heading
+    heading = wrap(title, room, pen.font + 1, bold=True)
+    pad = 4 + len(lines) * 1.3 * pen.small
+    ax.set_title("\n".join(heading), pad=pad, loc="left", parse_math=False, gid=CAPTION)
     if lines:
-        ax.annotate(
+        ax.text(
+            0,
+            1,
             "\n".join(lines),
-            xy=(0, 1),
-            xycoords="axes fraction",
-            xytext=(0, 3),
-            textcoords="offset points",
+            transform=ax.transAxes + ScaledTranslation(0, 3 / 72, ax.figure.dpi_scale_trans),
             va="bottom",
             fontsize=pen.small,
             color=MUTED,
             linespacing=1.15,
             parse_math=False,
+            gid=CAPTION,
+            # The title's pad keeps the height free; the width is known better here than to the layout.
+            in_layout=False,
         )
 
 
@@ -96,15 +102,20 @@ def name_rows(ax: Axes, labels: Sequence[str], *, places: Sequence[float] | None
 
 def label_indent(labels: Sequence[str], pen: Pen) -> float:
     """Points that the widest label takes on the y axis."""
-    from analyzer.visualizers.text import text_width
-
     return max((text_width(line, pen.small) for label in labels for line in label.split("\n")), default=0.0)
 
 
+class _PlainLogFormatter(LogFormatter):
+    """``0.001`` instead of a power of ten in mathematical type."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def plain_log(axis: Any) -> None:
-    """Numbers instead of powers on a logarithmic axis: they are not read as mathematics."""
-    axis.set_major_formatter(LogFormatter())
-    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
+    """Numbers instead of powers on a logarithmic axis: nothing on a figure is read as mathematics."""
+    axis.set_major_formatter(_PlainLogFormatter())
+    axis.set_minor_formatter(_PlainLogFormatter(labelOnlyBase=False, minor_thresholds=(1.2, 0.4)))
 
 
 def whole_numbers(axis: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from analyzer.data_types.comparison import Comparison, PairwiseSimilarity, WeightPca
-from analyzer.visualizers.panels.base import caption, label_indent, name_rows, panel, text_on
+from analyzer.visualizers.panels.base import caption, name_rows, panel, text_on
 from analyzer.visualizers.series import Cast, Pen, Series, cast_of, sample_sizes
 from analyzer.visualizers.style import model_colors
 from analyzer.visualizers.text import NameBook, displayable
@@ -42,13 +42,13 @@ def similarity(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
         shown = similarity_of(shown)
     if shown is None:
         raise ValueError("the comparison holds no similarity between models")
-    cast = cast_of(dict.fromkeys(shown.names), shown.names, model_colors(shown.names), NameBook(), pen.points / 3,
-                   pen.small)
-    draw_similarity(ax, shown, cast.series, pen, keyed=False)
+    cast = cast_of(
+        dict.fromkeys(shown.names), shown.names, model_colors(shown.names), NameBook(), pen.points / 3, pen.small
+    )
+    draw_similarity(ax, shown, cast.series, pen)
 
 
-def draw_similarity(ax: Axes, shown: WeightPca | PairwiseSimilarity, models: Sequence[Series], pen: Pen, *,
-                    keyed: bool = True) -> None:
+def draw_similarity(ax: Axes, shown: WeightPca | PairwiseSimilarity, models: Sequence[Series], pen: Pen) -> None:
     """Draw a similarity with the looks that models have elsewhere.
 
     Args:
@@ -56,32 +56,45 @@ def draw_similarity(ax: Axes, shown: WeightPca | PairwiseSimilarity, models: Seq
         shown: What to draw.
         models: Look of each model that it names.
         pen: Sizes.
-        keyed: Whether the figure has a legend of the models; else points are named in the panel.
     """
     if isinstance(shown, WeightPca):
-        _plane(ax, shown, models, pen, keyed=keyed)
+        _plane(ax, shown, models, pen)
     else:
         _matrix(ax, shown, models, pen)
 
 
-def _plane(ax: Axes, pca: WeightPca, models: Sequence[Series], pen: Pen, *, keyed: bool) -> None:
+def _plane(ax: Axes, pca: WeightPca, models: Sequence[Series], pen: Pen) -> None:
     by_name = {s.name: s for s in models}
     points = np.zeros((len(pca.names), 2))
     points[:, : min(2, pca.coordinates.shape[1])] = pca.coordinates[:, :2]
     for name, (x, y) in zip(pca.names, points, strict=True):
         s = by_name[name]
-        ax.plot(x, y, linestyle="none", marker=s.marker, color=s.color, markersize=0.95 * pen.font, label=s.label,
-                markeredgecolor="white", markeredgewidth=0.5)
-    ax.axhline(0, color="#DDDDDD", linewidth=0.6, zorder=0)
-    ax.axvline(0, color="#DDDDDD", linewidth=0.6, zorder=0)
+        ax.plot(
+            x,
+            y,
+            linestyle="none",
+            marker=s.marker,
+            color=s.color,
+            markersize=0.95 * pen.font,
+            label=s.label,
+            markeredgecolor="white",
+            markeredgewidth=0.5 * pen.line,
+        )
+    ax.axhline(0, color="#DDDDDD", linewidth=0.6 * pen.line, zorder=0)
+    ax.axvline(0, color="#DDDDDD", linewidth=0.6 * pen.line, zorder=0)
     ax.margins(0.14)
     share = [*pca.explained_variance, 0.0, 0.0]
     ax.set_xlabel(f"First component ({share[0]:.0%} of variance)")
     ax.set_ylabel(f"Second component ({share[1]:.0%})")
     out = f"another architecture: {', '.join(map(displayable, pca.left_out))}" if pca.left_out else ""
-    caption(ax, pen, "Similarity of weights",
-            f"PCA of {pca.n_features} standardised weight statistics, {len(pca.names)} models", pen.one_line(out))
-    if not keyed:
+    caption(
+        ax,
+        pen,
+        "Similarity of weights",
+        f"PCA of {pca.n_features} standardised weight statistics, {len(pca.names)} models",
+        pen.one_line(out),
+    )
+    if not pen.keyed:
         legend = ax.legend([str(i) for i in range(len(pca.names))], fontsize=pen.small)
         for text, name in zip(legend.get_texts(), pca.names, strict=True):
             text.set_parse_math(False)
@@ -90,15 +103,17 @@ def _plane(ax: Axes, pca: WeightPca, models: Sequence[Series], pen: Pen, *, keye
 
 def _matrix(ax: Axes, measure: PairwiseSimilarity, models: Sequence[Series], pen: Pen) -> None:
     by_name = {s.name: s for s in models}
-    values = np.ma.masked_invalid(measure.matrix())
+    values = measure.matrix()
     divergence = measure.measure == "js_divergence"
     colors = matplotlib.colormaps["cividis_r" if divergence else "cividis"].with_extremes(bad="#EEEEEE")
-    high = max(float(values.max()), 1e-9) if divergence else 1.0
-    mesh = ax.pcolormesh(values, cmap=colors, vmin=0.0, vmax=high, edgecolors="white", linewidth=0.6)
+    high = max(float(np.nanmax(values)), 1e-9) if divergence else 1.0
+    ax.pcolormesh(
+        np.ma.masked_invalid(values), cmap=colors, vmin=0.0, vmax=high, edgecolors="white", linewidth=0.6 * pen.line
+    )
     size = pen.small if len(measure.names) <= 8 else 0.8 * pen.small
     for (i, j), value in np.ndenumerate(values):
-        word = "–" if value is np.ma.masked else f"{value:.2f}"
-        color = "black" if value is np.ma.masked else text_on(mesh.cmap(mesh.norm(value)))
+        word = f"{value:.2f}" if np.isfinite(value) else "–"
+        color = text_on(colors(value / high)) if np.isfinite(value) else "black"
         ax.text(j + 0.5, i + 0.5, word, ha="center", va="center", fontsize=size, color=color)
     numbers = [str(i + 1) for i in range(len(measure.names))]
     labels = [f"{by_name[name].label} ({k})" for name, k in zip(measure.names, numbers, strict=True)]
@@ -109,10 +124,13 @@ def _matrix(ax: Axes, measure: PairwiseSimilarity, models: Sequence[Series], pen
         side.set_visible(False)
     sizes = [p.estimate.n for p in measure.pairs if p.estimate is not None]
     output = f"output {displayable(measure.output)}; " if measure.output else ""
-    undefined = "; –: not defined" if np.ma.is_masked(values) else ""
-    caption(ax, pen, TITLES.get(measure.measure, displayable(measure.measure)),
-            f"{output}{sample_sizes(sizes) if sizes else 'no pair'}; intervals in the results file{undefined}",
-            indent=label_indent(labels, pen))
+    undefined = "; –: not defined" if np.isnan(values).any() else ""
+    caption(
+        ax,
+        pen,
+        TITLES.get(measure.measure, displayable(measure.measure)),
+        f"{output}{sample_sizes(sizes) if sizes else 'no pair'}; intervals in the results file{undefined}",
+    )
 
 
 def looks_of(names: Sequence[str], colors: Any, book: NameBook, width: float, size: float) -> Cast:

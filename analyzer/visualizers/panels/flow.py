@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from analyzer.data_types.information_flow import InformationFlowResult, LayerFlow
 from analyzer.visualizers.panels.base import caption, dodge, label_indent, name_rows, panel
 from analyzer.visualizers.panels.layers import column_names, draw_cells, left_out, most_important, worst_severity
-from analyzer.visualizers.series import Pen, Series, error_bar, sample_sizes
+from analyzer.visualizers.series import Pen, Series, error_bar, sample_sizes, value_of
 from analyzer.visualizers.style import MUTED
 
 
@@ -48,13 +48,18 @@ def _rows(group: Sequence[Series], pen: Pen) -> tuple[list[str], dict[str, list[
 
 
 def _finish(ax: Axes, series: Sequence[Series], ids: Sequence[str], pen: Pen, title: str, *details: str) -> None:
-    labels = [pen.layer(key) for key in ids]
+    labels = [pen.layer(key) if pen.row_names else "" for key in ids]
     name_rows(ax, labels)
     ax.set_ylim(len(ids) - 0.5, -0.5)
     ax.grid(visible=True, axis="x")
     sizes = sample_sizes([s.result.n for s in series])
-    caption(ax, pen, title, f"{sizes} samples; {'; '.join(d for d in details if d)}",
-            left_out(len(ids), len(series[0].result.layers)), indent=label_indent(labels, pen))
+    caption(
+        ax,
+        pen,
+        title,
+        f"{sizes} samples; {'; '.join(d for d in details if d)}",
+        left_out(len(ids), len(series[0].result.layers)),
+    )
 
 
 @panel("activations", InformationFlowResult)
@@ -67,7 +72,7 @@ def activations(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
         pen: Sizes.
     """
     ids, layers = _rows(series, pen)
-    ax.axvline(0, color=MUTED, linewidth=0.6)
+    ax.axvline(0, color=MUTED, linewidth=0.6 * pen.line)
     for j, s in enumerate(series):
         for i, key in enumerate(ids):
             layer, y = layers[key][j], i + dodge(len(series), j, 0.5)
@@ -76,11 +81,20 @@ def activations(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
             # A rectifier has no activation below zero: the deviation is cut at what occurred.
             low = layer.mean - layer.std if layer.min is None else max(layer.mean - layer.std, layer.min)
             high = layer.mean + layer.std if layer.max is None else min(layer.mean + layer.std, layer.max)
-            ax.hlines(y, low, high, color=s.color, linewidth=2.6 if len(series) < 4 else 1.4, alpha=0.5)
-        known = [(layers[key][j].mean, i + dodge(len(series), j, 0.5)) for i, key in enumerate(ids)
-                 if layers[key][j].mean is not None]
-        ax.plot([x for x, _ in known], [y for _, y in known], color=s.color, marker=s.marker, linestyle=s.linestyle,
-                linewidth=0.7)
+            ax.hlines(y, low, high, color=s.color, linewidth=(2.6 if len(series) < 4 else 1.4) * pen.line, alpha=0.5)
+        known = [
+            (mean, i + dodge(len(series), j, 0.5))
+            for i, key in enumerate(ids)
+            if (mean := layers[key][j].mean) is not None
+        ]
+        ax.plot(
+            [x for x, _ in known],
+            [y for _, y in known],
+            color=s.color,
+            marker=s.marker,
+            linestyle=s.linestyle,
+            linewidth=0.7 * pen.line,
+        )
     ax.set_xlabel("Activation")
     _finish(ax, series, ids, pen, "Activations", "mean ± standard deviation, cut at the extremes that occurred")
 
@@ -98,16 +112,34 @@ def effective_rank(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     highest = 1.0
     for j, s in enumerate(series):
         known = [(i, layers[key][j]) for i, key in enumerate(ids)]
-        ranks = [(i + dodge(len(series), j, 0.5), layer.effective_rank, layer.effective_rank_ceiling)
-                 for i, layer in known if layer.effective_rank is not None and layer.effective_rank.value is not None]
+        ranks = [
+            (i + dodge(len(series), j, 0.5), layer.effective_rank, layer.effective_rank_ceiling)
+            for i, layer in known
+            if layer.effective_rank is not None and layer.effective_rank.value is not None
+        ]
         if not ranks:
             continue
-        values = [float(rank) for _, rank, _ in ranks]
-        ax.errorbar(values, [y for y, _, _ in ranks], xerr=error_bar([rank for _, rank, _ in ranks]), color=s.color,
-                    marker=s.marker, linestyle=s.linestyle, linewidth=0.8, capsize=1.2, elinewidth=0.8)
+        values = [value_of(rank) for _, rank, _ in ranks]
+        ax.errorbar(
+            values,
+            [y for y, _, _ in ranks],
+            xerr=error_bar([rank for _, rank, _ in ranks]),
+            color=s.color,
+            marker=s.marker,
+            linestyle=s.linestyle,
+            linewidth=0.8 * pen.line,
+            capsize=1.2 * pen.line,
+            elinewidth=0.8 * pen.line,
+        )
         ceilings = [(y, ceiling) for y, _, ceiling in ranks if ceiling is not None]
-        ax.plot([c for _, c in ceilings], [y for y, _ in ceilings], linestyle="none", marker="|", color="black",
-                markersize=pen.font)
+        ax.plot(
+            [c for _, c in ceilings],
+            [y for y, _ in ceilings],
+            linestyle="none",
+            marker="|",
+            color="black",
+            markersize=pen.font,
+        )
         highest = max([highest, *values, *(c for _, c in ceilings)])
     ax.set_xlim(0, 1.05 * highest)
     ax.set_xlabel("Effective rank")
@@ -125,15 +157,20 @@ def flow_health(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     """
     ids, layers = _rows(series, pen)
     values = np.array([[layer.sparsity for layer in layers[key]] for key in ids])
-    words = [[_silent(layer, short=len(series) > 3) for layer in layers[key]] for key in ids]
+    words = [[_silent(layer, short=len(series) > 2 or not pen.row_names) for layer in layers[key]] for key in ids]
     draw_cells(ax, values, words, matplotlib.colormaps["cividis_r"], (0.0, 1.0), pen)
-    labels = [pen.layer(key) for key in ids]
+    labels = [pen.layer(key) if pen.row_names else "" for key in ids]
     name_rows(ax, labels, places=[i + 0.5 for i in range(len(ids))])
     indent = label_indent(labels, pen)
     column_names(ax, series, pen, pen.points - indent - 2 * pen.small)
     dead = "† units that never fired, of rectified layers"
-    caption(ax, pen, "Zeros and dead units", f"{sample_sizes([s.result.n for s in series])} samples; share of zeros; "
-            f"{dead}", left_out(len(ids), len(series[0].result.layers)), indent=indent)
+    caption(
+        ax,
+        pen,
+        "Zeros and dead units",
+        f"{sample_sizes([s.result.n for s in series])} samples; share of zeros; {dead}",
+        left_out(len(ids), len(series[0].result.layers)),
+    )
 
 
 def _silent(layer: LayerFlow, *, short: bool) -> str:
@@ -141,3 +178,30 @@ def _silent(layer: LayerFlow, *, short: bool) -> str:
     if not layer.dead_units:
         return share
     return f"{share} †" if short else f"{share}  †{layer.dead_units} of {layer.n_units}"
+
+
+@panel("model_flow", InformationFlowResult)
+def model_flow(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
+    """Share of zeros along the depth of each model: comparable between architectures.
+
+    Args:
+        ax: The axes.
+        series: Information flow results.
+        pen: Sizes.
+    """
+    for s in series:
+        layers = s.result.layers
+        depth = [(i + 1) / len(layers) for i in range(len(layers))]
+        ax.plot(
+            depth,
+            [layer.sparsity for layer in layers],
+            color=s.color,
+            marker=s.marker,
+            linestyle=s.linestyle,
+            markevery=max(1, len(layers) // 8),
+        )
+    ax.set(xlim=(0, 1.03), ylim=(-0.03, 1.03))
+    ax.set_xlabel("Depth (first layer to last)")
+    ax.set_ylabel("Share of zero activations")
+    ax.grid(visible=True)
+    caption(ax, pen, "Zeros along the depth", f"{sample_sizes([s.result.n for s in series])} samples")

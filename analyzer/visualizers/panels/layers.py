@@ -59,7 +59,7 @@ def left_out(shown: int, total: int) -> str:
     return f"{total - shown} of {total} layers not shown" if shown < total else ""
 
 
-def name_some_rows(ax: Axes, ids: Sequence[str], pen: Pen) -> tuple[list[str], str]:
+def name_some_rows(ax: Axes, ids: Sequence[str], pen: Pen) -> str:
     """Names of layers on the y axis, of every k-th layer where they are many.
 
     Args:
@@ -68,15 +68,14 @@ def name_some_rows(ax: Axes, ids: Sequence[str], pen: Pen) -> tuple[list[str], s
         pen: Sizes.
 
     Returns:
-        The labels, and a note where some are left out.
+        A note where some are left out, else nothing.
     """
     step = math.ceil(len(ids) / MOST_NAMED)
     named = range(0, len(ids), step)
-    labels = [pen.layer(ids[i]) for i in named]
+    labels = [pen.layer(ids[i]) for i in named] if pen.row_names else [""] * len(named)
     name_rows(ax, labels, places=list(named))
     ax.set_ylim(len(ids) - 0.5, -0.5)
-    note = f"all {len(ids)} layers drawn, every {step}{_ordinal(step)} named" if step > 1 else ""
-    return labels, note
+    return f"all {len(ids)} layers drawn, every {step}{_ordinal(step)} named" if step > 1 else ""
 
 
 def _ordinal(number: int) -> str:
@@ -91,7 +90,7 @@ def rows_height(rows: int, style_small: float, most: int = MOST_NAMED) -> float:
 
 
 def column_names(ax: Axes, group: Sequence[Series], pen: Pen, room: float) -> None:
-    """Names of models below the columns of a table of cells; none for a single one.
+    """Names of models below the columns of a table of cells, their marks where names do not fit, nothing for one.
 
     Args:
         ax: The axes.
@@ -100,18 +99,25 @@ def column_names(ax: Axes, group: Sequence[Series], pen: Pen, room: float) -> No
         room: Points for all columns together.
     """
     places = [i + 0.5 for i in range(len(group))]
-    ax.set_xticks(places, labels=[])
+    ax.set_xticks(places, labels=[""] * len(group))
     ax.tick_params(length=0)
     if len(group) == 1:
         return
-    each = room / len(group)
     widest = max(text_width(line, pen.small) for s in group for line in s.label.split("\n"))
-    rotation = 0 if widest < 0.95 * each else 90
-    ax.set_xticks(places, labels=[s.label for s in group], rotation=rotation, parse_math=False)
+    fits = widest < 0.95 * room / len(group)
+    if fits or not pen.keyed:
+        ax.set_xticks(places, labels=[s.label for s in group], rotation=0 if fits else 90, parse_math=False)
+        return
+    for place, s in zip(places, group, strict=True):
+        ax.plot(place, -0.045, marker=s.marker, color=s.color, clip_on=False, transform=ax.get_xaxis_transform())
 
 
 def draw_cells(
-    ax: Axes, values: NDArray[np.float64], words: Sequence[Sequence[str]], colors: Colormap, limits: tuple[float, float],
+    ax: Axes,
+    values: NDArray[np.float64],
+    words: Sequence[Sequence[str]],
+    colors: Colormap,
+    limits: tuple[float, float],
     pen: Pen,
 ) -> None:
     """A table of coloured cells with words in them; NaN is grey.
@@ -124,11 +130,17 @@ def draw_cells(
         limits: Values at its ends.
         pen: Sizes.
     """
-    mesh = ax.pcolormesh(np.ma.masked_invalid(values), cmap=colors.with_extremes(bad="#E6E6E6"), vmin=limits[0],
-                         vmax=limits[1], edgecolors="white", linewidth=0.8)
+    ax.pcolormesh(
+        np.ma.masked_invalid(values),
+        cmap=colors.with_extremes(bad="#E6E6E6"),
+        vmin=limits[0],
+        vmax=limits[1],
+        edgecolors="white",
+        linewidth=0.8 * pen.line,
+    )
     size = pen.small if values.shape[1] <= 8 else 0.85 * pen.small
     for (i, j), value in np.ndenumerate(values):
-        color = text_on(mesh.cmap(mesh.norm(value))) if np.isfinite(value) else "black"
+        color = text_on(colors((value - limits[0]) / (limits[1] - limits[0]))) if np.isfinite(value) else "black"
         ax.text(j + 0.5, i + 0.5, words[i][j], ha="center", va="center", fontsize=size, color=color)
     for side in ax.spines.values():
         side.set_visible(False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from analyzer.data_types.calibration import ClassificationCalibration, LabelCalibration, MultiLabelCalibration
@@ -28,7 +27,7 @@ def reliability(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
         pen: Sizes.
     """
     parts = [(s, diagram_of(s.result)) for s in series]
-    ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+    ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8 * pen.line, linestyle=(0, (4, 2)), zorder=1)
     for s, part in parts:
         _draw_one(ax, s, part, pen, alone=len(parts) == 1)
     lowest = min(float(part.reliability.lower.min()) for _, part in parts)
@@ -38,7 +37,8 @@ def reliability(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     ax.set_xlabel("Mean predicted probability" if labels else "Mean confidence")
     ax.set_ylabel("Share positive" if labels else "Share correct")
     ax.grid(visible=True)
-    caption(ax, pen, _title(parts), *[_summary(s, part, many=len(parts) > 1) for s, part in parts], _legend(parts, pen))
+    summaries = [_summary(s, part, many=len(parts) > 1, named=pen.heading is not None) for s, part in parts]
+    caption(ax, pen, _title(parts), *summaries, _legend(parts, pen))
 
 
 def diagram_of(result: Any) -> Any:
@@ -53,15 +53,24 @@ def _draw_one(ax: Axes, s: Series, part: Any, pen: Pen, *, alone: bool) -> None:
     if pen.extras and bins.count.size > 1:
         ax.fill_between(bins.confidence, bins.band_low, bins.band_high, color=s.color, alpha=0.14, linewidth=0)
     elif pen.extras:
-        ax.vlines(bins.confidence, bins.band_low, bins.band_high, color=s.color, alpha=0.25, linewidth=5)
+        ax.vlines(bins.confidence, bins.band_low, bins.band_high, color=s.color, alpha=0.25, linewidth=5 * pen.line)
     if pen.extras and curve.confidence.size > 1:
         ax.plot(curve.confidence, curve.accuracy, color=s.color, linestyle=s.linestyle, zorder=3)
     dots = "none" if pen.extras else s.linestyle
-    ax.plot(bins.confidence, bins.accuracy, color=s.color, marker=s.marker, linestyle=dots, label=s.label, zorder=4,
-            markeredgecolor="white", markeredgewidth=0.4)
+    ax.plot(
+        bins.confidence,
+        bins.accuracy,
+        color=s.color,
+        marker=s.marker,
+        linestyle=dots,
+        label=s.label,
+        zorder=4,
+        markeredgecolor="white",
+        markeredgewidth=0.4 * pen.line,
+    )
     height = COUNT_HEIGHT * bins.count / bins.count.max()
     style: dict[str, Any] = {"color": "#BDBDBD"} if alone else {"facecolor": "none", "edgecolor": s.color}
-    ax.bar(bins.lower, height, bins.upper - bins.lower, align="edge", linewidth=0.5, zorder=1.5, **style)
+    ax.bar(bins.lower, height, bins.upper - bins.lower, align="edge", linewidth=0.5 * pen.line, zorder=1.5, **style)
 
 
 def _title(parts: Sequence[tuple[Series, Any]]) -> str:
@@ -69,35 +78,21 @@ def _title(parts: Sequence[tuple[Series, Any]]) -> str:
     return f"Reliability of label {displayable(labels.pop())}" if len(labels) == 1 else "Reliability"
 
 
-def _summary(s: Series, part: Any, *, many: bool) -> str:
-    label = f", label {displayable(part.name)}" if many and isinstance(part, LabelCalibration) else ""
-    name = f"{s.label.replace(chr(10), '')}{label}: " if many else ""
-    return f"{name}ECE {number(part.ece.value)} {interval(part.ece)}, n = {part.n}; {part.verdict.direction}".replace(
-        "  ", " "
-    )
+def _summary(s: Series, part: Any, *, many: bool, named: bool) -> str:
+    label = f"label {displayable(part.name)}: " if (many or named) and isinstance(part, LabelCalibration) else ""
+    name = f"{s.label.replace(chr(10), '')}: " if many else ""
+    ece = " ".join(filter(None, ["ECE", number(part.ece.value), interval(part.ece)]))
+    return f"{name}{label}{ece}, n = {part.n}; {part.verdict.direction}"
 
 
 def _legend(parts: Sequence[tuple[Series, Any]], pen: Pen) -> str:
     most = " / ".join(str(int(part.reliability.count.max())) for _, part in parts)
-    level = parts[0][1].reliability.band_level
-    band = f"band: {level:.0%} if calibrated; line: smoothed; " if pen.extras else ""
-    return f"{band}bars: rows per bin, tallest {most}"
+    if pen.heading is not None:
+        return f"tallest bar: {most} rows"
+    return f"{explanation(parts[0][1].reliability.band_level, extras=pen.extras)}, tallest {most}"
 
 
-def small_reliability(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
-    """The diagram of one model among many: its name is the title.
-
-    Args:
-        ax: The axes.
-        series: One series.
-        pen: Sizes.
-    """
-    (s,) = series
-    reliability(ax, series, pen)
-    part = diagram_of(s.result)
-    for text in list(ax.texts):
-        text.remove()
-    label = f"label {displayable(part.name)}" if isinstance(part, LabelCalibration) else ""
-    title = s.label.replace("\n", "")
-    caption(ax, pen, title, label, f"ECE {number(part.ece.value)}", interval(part.ece), f"n = {part.n}",
-            part.verdict.direction)
+def explanation(level: float, *, extras: bool) -> str:
+    """What the marks of a reliability diagram mean."""
+    band = f"band: {level:.0%} if calibrated; line: smoothed; " if extras else ""
+    return f"{band}bars: rows per bin"

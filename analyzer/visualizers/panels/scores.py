@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from analyzer.data_types.calibration import ClassificationCalibration, MultiLabelCalibration
 from analyzer.data_types.values import Estimate
-from analyzer.visualizers.panels.base import caption, dodge, label_indent, name_rows, panel
-from analyzer.visualizers.series import Pen, Series, error_bar, sample_sizes
+from analyzer.visualizers.panels.base import caption, dodge, name_rows, panel
+from analyzer.visualizers.series import Pen, Series, error_bar, sample_sizes, value_of
 
 MOST_CLASSES = 12
 """Classes drawn at most; those with the greatest error stay."""
@@ -29,7 +28,7 @@ def shown_classes(series: Sequence[Series]) -> tuple[list[str], int]:
     worst: dict[str, float] = {}
     for s in series:
         for name, (ece, _) in classes_of(s.result).items():
-            worst[name] = max(worst.get(name, 0.0), float(ece))
+            worst[name] = max(worst.get(name, 0.0), value_of(ece))
     kept = sorted(worst, key=lambda name: -worst[name])[:MOST_CLASSES]
     return [name for name in worst if name in kept], len(worst)
 
@@ -48,23 +47,36 @@ def per_class_ece(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
         known = classes_of(s.result)
         rows = [i for i, name in enumerate(names) if name in known]
         estimates = [known[names[i]][0] for i in rows]
-        values = [float(e) for e in estimates]
+        values = [value_of(e) for e in estimates]
         at = [i + dodge(len(series), j) for i in rows]
         ax.hlines(at, 0, values, color=s.color, alpha=0.35)
-        ax.errorbar(values, at, xerr=error_bar(estimates), fmt=s.marker, color=s.color, elinewidth=0.8, capsize=1.2)
+        ax.errorbar(
+            values,
+            at,
+            xerr=error_bar(estimates),
+            fmt=s.marker,
+            color=s.color,
+            elinewidth=0.8 * pen.line,
+            capsize=1.2 * pen.line,
+        )
     labels = [pen.layer(name) for name in names]
     name_rows(ax, labels)
     for i in range(1, len(names)):
-        ax.axhline(i - 0.5, color="#EDEDED", linewidth=0.5)
+        ax.axhline(i - 0.5, color="#EDEDED", linewidth=0.5 * pen.line)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlim(left=0)
     ax.set_xlabel("ECE of the class against the rest")
     kind = "label" if all(isinstance(s.result, MultiLabelCalibration) for s in series) else "class"
     some = f"the worst {len(names)} of {total} shown" if len(names) < total else ""
     per_class = [n for s in series for _, n in classes_of(s.result).values()]
-    caption(ax, pen, f"Calibration by {kind}", f"{sample_sizes([s.result.n for s in series])}; "
-            f"rows of one {kind}: {min(per_class)} to {max(per_class)}; 95 % intervals", some,
-            indent=label_indent(labels, pen))
+    caption(
+        ax,
+        pen,
+        f"Calibration by {kind}",
+        f"{sample_sizes([s.result.n for s in series])}; "
+        f"rows of one {kind}: {min(per_class)} to {max(per_class)}; 95% intervals",
+        some,
+    )
 
 
 @panel("landscape", ClassificationCalibration, MultiLabelCalibration)
@@ -76,23 +88,45 @@ def landscape(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
         series: Classification results.
         pen: Sizes.
     """
-    right, top = 0.0, 0.0
-    for s in series:
+    known = [s for s in series if s.result.ece.value is not None and s.result.brier.value is not None]
+    for s in known:
         ece, brier = s.result.ece, s.result.brier
-        if ece.value is None or brier.value is None:
-            continue
-        ax.errorbar(ece.value, brier.value, xerr=error_bar([ece]), yerr=error_bar([brier]), fmt=s.marker, color=s.color,
-                    elinewidth=0.9, capsize=1.5, markersize=1.4 * pen.font * 0.6, markeredgecolor="white",
-                    markeredgewidth=0.5)
-        right = max(right, ece.value if ece.high is None else ece.high)
-        top = max(top, brier.value if brier.high is None else brier.high)
-    ax.set_xlim(0, max(1.08 * right, 1e-3))
-    ax.set_ylim(0, max(1.08 * top, 1e-3))
+        ax.errorbar(
+            ece.value,
+            brier.value,
+            xerr=error_bar([ece]),
+            yerr=error_bar([brier]),
+            fmt=s.marker,
+            color=s.color,
+            elinewidth=0.9 * pen.line,
+            capsize=1.5 * pen.line,
+            markersize=1.4 * pen.font * 0.6,
+            markeredgecolor="white",
+            markeredgewidth=0.5 * pen.line,
+        )
+    ax.set_xlim(*_limits([s.result.ece for s in known]))
+    ax.set_ylim(*_limits([s.result.brier for s in known]))
     ax.set_xlabel("ECE (top label)")
     ax.set_ylabel("Brier score")
     ax.grid(visible=True)
-    kinds = {s.result.task if isinstance(s.result, MultiLabelCalibration) else f"{s.result.n_classes} classes"
-             for s in series}
+    kinds = {
+        s.result.task if isinstance(s.result, MultiLabelCalibration) else f"{s.result.n_classes} classes"
+        for s in series
+    }
     mixed = "Brier scores of different tasks do not compare: " + ", ".join(sorted(kinds)) if len(kinds) > 1 else ""
-    caption(ax, pen, "Calibration landscape", f"{sample_sizes([s.result.n for s in series])}; 95 % intervals; "
-            "better towards the lower left", mixed)
+    caption(
+        ax,
+        pen,
+        "Calibration landscape",
+        f"{sample_sizes([s.result.n for s in series])}; 95% intervals; better towards the lower left",
+        mixed,
+    )
+
+
+def _limits(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    """Ends of an axis: from 0 where that leaves the points apart, else around them."""
+    low = min((value_of(e) if e.low is None else e.low for e in estimates), default=0.0)
+    high = max((value_of(e) if e.high is None else e.high for e in estimates), default=1.0)
+    margin = 0.12 * (high - low) or 0.05 * high or 1e-3
+    together = len(estimates) > 1 and low > 0.5 * high
+    return (low - margin if together else 0.0), high + margin

@@ -17,7 +17,7 @@ from analyzer.visualizers.text import displayable, text_width
 Value = tuple[str, str]
 """A value and, below it, its interval."""
 
-_GAP = 6.0
+_GAP = 9.0
 """Points between columns."""
 
 
@@ -41,25 +41,35 @@ def draw_table(ax: Axes, series: Sequence[Series], columns: Mapping[str, Sequenc
     ax.set_axis_off()
     size = pen.small
     first = max(text_width(line, size) for s in series for line in s.label.split("\n")) + 1.6 * size
-    left, shown, lost = first + _GAP, [], []
+    left = first + _GAP
+    shown: list[tuple[str, Sequence[Value], float]] = []
+    lost: list[str] = []
     room = pen.points - 2 * size
     for heading, values in columns.items():
-        width = max(text_width(word, size) for word in [*heading.split("\n"), *(v for pair in values for v in pair)])
+        width = max(text_width(word, size) for pair in values for word in pair)
+        width = max(width, *(text_width(line, size, bold=True) for line in heading.split("\n")))
         if left + width > room or lost:
             lost.append(heading.replace("\n", " "))
             continue
         shown.append((heading, values, left + width))
         left += width + _GAP
-    height = 1 / (len(series) + 1)
+    height = min(1 / (len(series) + 1), 3.2 * size / 72 / max(pen.height - 0.5, 0.3))
     to_axes = 1 / room
     ax.set(xlim=(0, 1), ylim=(0, 1))
-    ax.plot([0, (left - _GAP) * to_axes], [1 - height] * 2, color="black", linewidth=0.7)
+    ax.plot([0, (left - _GAP) * to_axes], [1 - height] * 2, color="black", linewidth=0.7 * pen.line)
     for heading, values, right in shown:
         ax.text(right * to_axes, 1 - 0.85 * height, heading, ha="right", va="bottom", fontsize=size, fontweight="bold")
         for i, (value, below) in enumerate(values):
             y = 1 - (i + 1.5) * height
-            ax.text(right * to_axes, y, f"{value}\n{below}" if below else value, ha="right", va="center", fontsize=size,
-                    linespacing=1.15)
+            ax.text(
+                right * to_axes,
+                y,
+                f"{value}\n{below}" if below else value,
+                ha="right",
+                va="center",
+                fontsize=size,
+                linespacing=1.15,
+            )
     for i, s in enumerate(series):
         y = 1 - (i + 1.5) * height
         ax.plot(0.5 * size * to_axes, y, marker=s.marker, color=s.color)
@@ -69,7 +79,7 @@ def draw_table(ax: Axes, series: Sequence[Series], columns: Mapping[str, Sequenc
 
 def table_height(series: Sequence[Series], small: float) -> float:
     """Inches that a table of these models needs, caption included."""
-    return (len(series) + 1) * 2.9 * small / 72 + 0.5
+    return (len(series) + 1) * 2.9 * small / 72 + 9 * small / 72
 
 
 @panel("performance_table", PerformanceResult)
@@ -100,13 +110,16 @@ def fill_performance(ax: Axes, series: Sequence[Series], more: Mapping[str, Sequ
     columns["Accuracy"] = [with_interval(r.accuracy) for r in results]
     columns["Loss"] = [with_interval(r.loss) for r in results]
     columns |= more
-    columns |= {displayable(name).replace("_", " "): [with_interval(r.metrics.get(name)) for r in results]
-                for name in names if name not in ("accuracy", "loss")}
+    columns |= {
+        displayable(name).replace("_", " "): [with_interval(r.metrics.get(name)) for r in results]
+        for name in names
+        if name not in ("accuracy", "loss")
+    }
     columns = {heading: values for heading, values in columns.items() if any(v != "–" for v, _ in values)}
     lost = draw_table(ax, series, columns, pen)
     loss = f"loss: {', '.join(sorted(map(displayable, losses)))}; " if losses else ""
     also = f"also in the results file: {', '.join(lost)}" if lost else ""
-    caption(ax, pen, "Performance", f"{loss}brackets: 95 % intervals", also, indent=0)
+    caption(ax, pen, "Performance", f"{loss}brackets: 95% intervals", also)
 
 
 @panel("training_table", TrainingResult)
@@ -135,9 +148,15 @@ def training_table(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     columns = {heading: values for heading, values in columns.items() if any(v != "–" for v, _ in values)}
     lost = draw_table(ax, series, columns, pen)
     also = f"also in the results file: {', '.join(lost)}" if lost else ""
-    caption(ax, pen, "Training in numbers", "convergence: 95 % of the best validation performance; overfitting index: "
-            "mean of validation − training loss over the last third; stability: of the last validation losses; "
-            "brackets: 95 % t intervals over runs", also, indent=0)
+    caption(
+        ax,
+        pen,
+        "Training in numbers",
+        "convergence: 95% of the best validation performance; overfitting index: "
+        "mean of validation − training loss over the last third; stability: of the last validation losses; "
+        "brackets: 95% t intervals over runs",
+        also,
+    )
 
 
 def _of(estimate: Estimate | None, digits: int = 3) -> Value:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from analyzer.data_types.metric_names import Metric
 from analyzer.data_types.training import Curve, TrainingResult
 from analyzer.visualizers.panels.base import caption, panel, plain_log, whole_numbers
-from analyzer.visualizers.series import Pen, Series, error_bar
+from analyzer.visualizers.series import Pen, Series, error_bar, value_of
 from analyzer.visualizers.style import MUTED
 from analyzer.visualizers.text import displayable
 
@@ -26,7 +26,8 @@ def centre(curve: Curve) -> Floats:
     """The line to draw, shape ``(n_epochs,)``: the mean over runs, or the (smoothed) single run."""
     if curve.band is not None:
         return curve.band.mean
-    return (curve.raw if curve.smoothed is None else curve.smoothed)[0]
+    runs = curve.raw if curve.smoothed is None else curve.smoothed
+    return np.asarray(runs[0])
 
 
 @panel("loss", TrainingResult)
@@ -54,8 +55,17 @@ def performance(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     for s in series:
         peak = s.result.peak_performance
         if peak is not None and s.result.n_runs == 1:
-            ax.plot(float(peak.epoch), float(peak.value), marker="*", color=s.color, markersize=0.95 * pen.font,
-                    markeredgecolor="black", markeredgewidth=0.5, linestyle="none", zorder=5)
+            ax.plot(
+                value_of(peak.epoch),
+                value_of(peak.value),
+                marker="*",
+                color=s.color,
+                markersize=0.95 * pen.font,
+                markeredgecolor="black",
+                markeredgewidth=0.5 * pen.line,
+                linestyle="none",
+                zorder=5,
+            )
 
 
 def _curves(
@@ -84,8 +94,13 @@ def _curves(
     ax.grid(visible=True)
     star = "★ best epoch" if title == "Performance" and any(s.result.n_runs == 1 for s in series) else ""
     absent = f"not logged: {', '.join(without)}" if without else ""
-    caption(ax, pen, title, "; ".join(filter(None, ["solid: validation, dashed: training", _meaning(series, pen),
-                                                    star])), absent)
+    caption(
+        ax,
+        pen,
+        title,
+        "; ".join(filter(None, ["solid: validation, dashed: training", _meaning(series, pen), star])),
+        absent,
+    )
 
 
 def _meaning(series: Sequence[Series], pen: Pen) -> str:
@@ -93,7 +108,7 @@ def _meaning(series: Sequence[Series], pen: Pen) -> str:
     runs = max(s.result.n_runs for s in series)
     smooth = f"smoothed over {', '.join(map(str, sorted(windows)))} epochs" if windows else ""
     faint = "faint: as logged" if windows and pen.extras else ""
-    band = f"mean of up to {runs} runs with 95 % t interval" if runs > 1 else "one run each"
+    band = f"mean of up to {runs} runs with 95% t interval" if runs > 1 else "one run each"
     return "; ".join(filter(None, [smooth, faint, band]))
 
 
@@ -102,12 +117,18 @@ def _one_curve(ax: Axes, s: Series, curve: Curve, pen: Pen, *, validation: bool)
     if pen.extras and curve.band is not None:
         ax.fill_between(epochs, curve.band.low, curve.band.high, color=s.color, alpha=0.15, linewidth=0)
     elif pen.extras and curve.smoothed is not None:
-        ax.plot(epochs, curve.raw[0], color=s.color, alpha=0.25, linewidth=0.6)
+        ax.plot(epochs, curve.raw[0], color=s.color, alpha=0.25, linewidth=0.6 * pen.line)
     step = max(1, int(np.isfinite(line).sum()) // 5)
     known = np.isfinite(line)
-    ax.plot(epochs[known], line[known], color=s.color, linestyle="-" if validation else (0, (3, 1.5)),
-            marker=s.marker if validation or known.sum() == 1 else None, markevery=step,
-            markerfacecolor=s.color if validation else "white")
+    ax.plot(
+        epochs[known],
+        line[known],
+        color=s.color,
+        linestyle="-" if validation else (0, (3, 1.5)),
+        marker=s.marker if validation or known.sum() == 1 else None,
+        markevery=step,
+        markerfacecolor=s.color if validation else "white",
+    )
 
 
 @panel("gap", TrainingResult)
@@ -119,7 +140,7 @@ def gap(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
         series: Training results.
         pen: Sizes.
     """
-    ax.axhline(0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 2)))
+    ax.axhline(0, color=MUTED, linewidth=0.8 * pen.line, linestyle=(0, (4, 2)))
     without: list[str] = []
     for s in series:
         metric = s.result.loss
@@ -128,15 +149,26 @@ def gap(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
             continue
         line = centre(s.result.curves[metric.validation]) - centre(s.result.curves[metric.train])
         known = np.isfinite(line)
-        ax.plot(s.result.epochs[known], line[known], color=s.color, linestyle=s.linestyle, marker=s.marker,
-                markevery=max(1, int(known.sum()) // 5))
+        ax.plot(
+            s.result.epochs[known],
+            line[known],
+            color=s.color,
+            linestyle=s.linestyle,
+            marker=s.marker,
+            markevery=max(1, int(known.sum()) // 5),
+        )
     whole_numbers(ax.xaxis)
     ax.set_xlabel("Epoch")
     ax.set_ylabel("Validation − training loss")
     ax.grid(visible=True)
     absent = f"one of the two losses was not logged: {', '.join(without)}" if without else ""
-    caption(ax, pen, "Generalisation gap", "of the curves as drawn; with dropout the training loss reads high, "
-            "the gap low", absent)
+    caption(
+        ax,
+        pen,
+        "Generalisation gap",
+        "of the curves as drawn; with dropout the training loss reads high, the gap low",
+        absent,
+    )
 
 
 @panel("best_epoch", TrainingResult)
@@ -151,18 +183,36 @@ def best_epoch(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     peaks = [(s, s.result.peak_performance) for s in series if s.result.peak_performance is not None]
     common = Counter(peak.series for _, peak in peaks).most_common(1)
     for s, peak in ((s, peak) for s, peak in peaks if peak.series == common[0][0]):
-        ax.errorbar(float(peak.epoch), float(peak.value), xerr=error_bar([peak.epoch]), yerr=error_bar([peak.value]),
-                    fmt=s.marker, color=s.color, markersize=0.95 * pen.font, markeredgecolor="white",
-                    markeredgewidth=0.5, elinewidth=0.9, capsize=1.5)
+        ax.errorbar(
+            value_of(peak.epoch),
+            value_of(peak.value),
+            xerr=error_bar([peak.epoch]),
+            yerr=error_bar([peak.value]),
+            fmt=s.marker,
+            color=s.color,
+            markersize=0.95 * pen.font,
+            markeredgecolor="white",
+            markeredgewidth=0.5 * pen.line,
+            elinewidth=0.9 * pen.line,
+            capsize=1.5 * pen.line,
+        )
         if pen.extras and peak.corrected.value is not None:
-            ax.plot(float(peak.epoch), peak.corrected.value, marker="_", color=s.color, markersize=0.95 * pen.font)
-    out = [s.label.replace("\n", "") for s in series
-           if s.result.peak_performance is None or s.result.peak_performance.series != common[0][0]]
+            ax.plot(value_of(peak.epoch), peak.corrected.value, marker="_", color=s.color, markersize=0.95 * pen.font)
+    out = [
+        s.label.replace("\n", "")
+        for s in series
+        if s.result.peak_performance is None or s.result.peak_performance.series != common[0][0]
+    ]
     ax.margins(0.12)
     whole_numbers(ax.xaxis)
     ax.set_xlabel("Best epoch")
     ax.set_ylabel(displayable(f"Best {common[0][0]}") if common else "Best performance", parse_math=False)
     ax.grid(visible=True)
     dash = "dash: without the luck of having looked at many epochs; " if pen.extras else ""
-    caption(ax, pen, "Best epoch", f"{dash}runs: {', '.join(sorted({str(s.result.n_runs) for s in series}))}",
-            f"another metric or none: {', '.join(out)}" if out else "")
+    caption(
+        ax,
+        pen,
+        "Best epoch",
+        f"{dash}runs: {', '.join(sorted({str(s.result.n_runs) for s in series}))}",
+        f"another metric or none: {', '.join(out)}" if out else "",
+    )

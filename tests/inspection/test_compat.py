@@ -1,0 +1,260 @@
+"""Every private attribute of Keras that `compat` touches, by name: what we believe of it must stay true."""
+
+import ast
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from analyzer.inspection import compat
+from tests import zoo
+
+L = keras.layers
+
+ANALYZER = Path(compat.__file__).parents[1]
+X = np.ones((2, 3), "float32")
+
+
+def private_names(path):
+    """Attributes with a leading underscore that are read off anything but ``self`` and ``cls``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and re.match(r"_[a-z]", node.attr)
+        and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    }
+
+
+def test_every_private_attribute_has_a_test_that_names_it():
+    touched = private_names(Path(compat.__file__)) | {"_remat_mode"}
+    tested = {name for name in touched if hasattr(TestPrivateAttributes, f"test{name}")}
+    assert tested == touched
+
+
+def dense(units=2, **options):
+    layer = L.Dense(units, **options)
+    layer.build((None, 3))
+    return layer
+
+
+class TestPrivateAttributes:
+    def test_layers(self):
+        model = zoo.build("subclassed_private").model
+        names = [layer.name for layer in compat.sublayers(model)]
+        assert sorted(names) == ["block_0", "block_1", "head", "hidden", "scale"]
+
+    def test_layers_are_listed_once(self):
+        class Holder(keras.layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.first = self.second = dense(name="d")
+                self.again = [self.first]
+
+        assert [layer.name for layer in compat.sublayers(Holder())] == ["d"]
+
+    def test_trainable_variables(self):
+        layer = L.BatchNormalization()
+        layer.build((None, 3))
+        assert [v.name for v in compat.own_variables(layer)][:2] == ["gamma", "beta"]
+
+    def test_non_trainable_variables(self):
+        layer = L.BatchNormalization()
+        layer.build((None, 3))
+        assert [v.name for v in compat.own_variables(layer)][2:] == ["moving_mean", "moving_variance"]
+
+    def test_non_trainable_variables_leave_seeds_and_children_out(self):
+        assert compat.own_variables(L.Dropout(0.5)) == []
+        assert compat.own_variables(keras.Sequential([keras.Input((3,)), L.Dense(2)])) == []
+
+    def test_functional(self):
+        model = keras.Sequential([keras.Input((3,)), L.Dense(2, name="a"), L.Dense(2, name="b")])
+        assert [place.name for place in compat.operations(model)][1:] == ["a", "b"]
+
+    def test_functional_is_none_before_a_sequential_model_is_built(self):
+        assert compat.operations(keras.Sequential([L.Dense(2)])) == []
+
+    def test_flatten_layers(self):
+        model = keras.Sequential([keras.Input((3,)), keras.Sequential([L.Dense(2, name="inner")], name="nested")])
+        assert {layer.name for layer in model._flatten_layers(include_self=False)} >= {"nested", "inner"}
+        assert model not in model._flatten_layers(include_self=False)
+
+    def test_remat_mode(self):
+        with keras.RematScope(mode="full"):
+            layer = dense()
+        assert layer._remat_mode is not None
+        mode = layer._remat_mode
+        with compat.without_remat([layer, dense()]):
+            assert layer._remat_mode is None
+        assert layer._remat_mode is mode
+
+
+class TestOperations:
+    def test_are_in_topological_order_and_hold_what_no_layer_list_shows(self):
+        x = keras.Input((3,))
+        model = keras.Model(x, L.Dense(2, name="second")(L.Dense(3, name="first")(x) + x))
+        kinds = [type(place).__name__ for place in compat.operations(model)]
+        assert kinds == ["InputLayer", "Dense", "Add", "Dense"]
+        assert "Add" not in [type(layer).__name__ for layer in model.layers]
+
+    def test_are_none_for_other_layers(self):
+        assert compat.operations(dense()) == []
+        assert compat.operations(zoo.build("subclassed_private").model) == []
+
+
+class TestCalls:
+    def test_an_attribute_of_the_instance_is_what_call_runs(self):
+        layer = dense()
+        heard = []
+
+        def wrap(index, call):
+            def noticed(*args, **kwargs):
+                heard.append(index)
+                return call(*args, **kwargs)
+
+            return noticed
+
+        expected = keras.ops.convert_to_numpy(layer(X))
+        with compat.wrapped_calls({7: layer}, wrap):
+            inside = keras.ops.convert_to_numpy(layer(X))
+        keras.ops.convert_to_numpy(layer(X))
+        assert heard == [7]
+        np.testing.assert_array_equal(inside, expected)
+        assert "call" not in vars(layer)
+
+    def test_of_an_operation_in_a_functional_model_too(self):
+        x = keras.Input((3,))
+        model = keras.Model(x, keras.ops.exp(x))
+        operation = compat.operations(model)[1]
+        with compat.wrapped_calls({0: operation}, lambda index, call: lambda t: call(t) * 0.0):
+            assert np.all(keras.ops.convert_to_numpy(model(X)) == 0.0)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(model(X)), np.exp(X), rtol=1e-6)
+
+    def test_quantized_call_runs_where_the_layer_is_quantised(self):
+        layer = dense()
+        assert compat.entry_name(layer) == "call"
+        layer.quantize("int8")
+        assert (layer.quantization_mode, compat.entry_name(layer)) == ("int8", "quantized_call")
+        heard = []
+        with compat.wrapped_calls({0: layer}, lambda index, call: lambda *a, **k: heard.append(1) or call(*a, **k)):
+            layer(X)
+        assert heard == [1]
+        assert not {"call", "quantized_call"} & set(vars(layer))
+
+    def test_everything_is_put_back_when_the_body_raises(self):
+        with keras.RematScope(mode="full"):
+            layer = dense(activation="relu")
+        before = dict(vars(layer))
+        with (
+            pytest.raises(ZeroDivisionError),
+            compat.without_remat([layer]),
+            compat.wrapped_calls({0: layer}, lambda index, call: call),
+            compat.replaced(layer, "activation", abs),
+        ):
+            assert layer.activation is abs
+            raise ZeroDivisionError
+        assert {name: id(value) for name, value in vars(layer).items()} == {n: id(v) for n, v in before.items()}
+
+    def test_a_replaced_attribute_is_tracked_by_nobody(self):
+        layer = dense()
+        with compat.replaced(layer, "guest", L.Dense(5)):
+            assert compat.sublayers(layer) == []
+        assert not hasattr(layer, "guest")
+
+
+class TestBuilding:
+    class Half(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first = L.Dense(2, name="first")
+            self.second = L.Dense(2, name="second")
+            self.flatten = L.Flatten(name="flatten")
+
+        def build(self, input_shape):
+            self.first.build(input_shape)
+
+        def call(self, x, deep=False):
+            x = self.flatten(self.first(x))
+            return self.second(x) if deep else x
+
+    def half(self):
+        model = self.Half()
+        model.build((None, 3))
+        return model
+
+    def test_a_layer_with_variables_to_make_is_refused_by_name(self):
+        model = self.half()
+        with compat.unbuilt_left_unbuilt(model) as wanted:
+            with pytest.raises(RuntimeError, match="'second' was never built"):
+                model(X, deep=True)
+        assert wanted == ["second"]
+        assert (model.second.built, len(model.second.weights)) == (False, 0)
+
+    def test_a_layer_with_nothing_to_make_runs_and_stays_as_it_is(self):
+        model = self.half()
+        before = set(vars(model.flatten))
+        with compat.unbuilt_left_unbuilt(model) as wanted:
+            model(X)
+        assert wanted == []
+        assert not model.flatten.built
+        assert set(vars(model.flatten)) == before
+
+    def test_afterwards_they_build_as_ever(self):
+        model = self.half()
+        with compat.unbuilt_left_unbuilt(model):
+            model(X)
+        model(X, deep=True)
+        assert model.second.built
+        assert len(model.weights) == 4
+
+
+class TestGlobalState:
+    """The names that hold Keras' process-wide state: ``global_state``, ``GLOBAL_SEED_GENERATOR``, ``object_name_uids``."""
+
+    def draw(self):
+        return keras.ops.convert_to_numpy(keras.random.uniform((2,))).tolist()
+
+    def test_global_seed_generator_goes_on_as_if_nothing_was_drawn(self):
+        keras.utils.set_random_seed(5)
+        control = [self.draw(), self.draw()]
+        keras.utils.set_random_seed(5)
+        first = self.draw()
+        with compat.keras_state_guard():
+            self.draw()
+        assert [first, self.draw()] == control
+
+    def test_global_seed_generator_made_inside_is_forgotten(self):
+        keras.utils.set_random_seed(5)
+        control = self.draw()
+        keras.utils.set_random_seed(5)
+        with compat.keras_state_guard():
+            self.draw()
+        keras.utils.set_random_seed(5)
+        assert self.draw() == control
+
+    def test_object_name_uids_count_as_if_nothing_was_made(self):
+        number = int(re.search(r"\d+$", L.Dense(1).name + "_0").group())
+        with pytest.raises(ZeroDivisionError), compat.keras_state_guard():
+            L.Dense(1)
+            L.Dense(1)
+            raise ZeroDivisionError
+        first, second = L.Dense(1).name, L.Dense(1).name
+        assert first != second
+        assert number == 0 or int(first.rsplit("_", 1)[1]) > 0
+        with compat.keras_state_guard():
+            inside = [L.Dense(1).name, L.Dense(1).name]
+        assert [L.Dense(1).name, L.Dense(1).name] == inside
+
+
+def test_no_other_file_touches_private_attributes_of_keras():
+    keras_private = {"_layers", "_functional", "_flatten_layers", "_remat_mode", "_tracker", "_trainable_variables"}
+    keras_private |= {"_non_trainable_variables", "_loss", "_compile_loss", "_compile_metrics", "_optimizer", "_metrics"}
+    guilty = {
+        str(path.relative_to(ANALYZER)): names
+        for path in ANALYZER.rglob("*.py")
+        if path.name != "compat.py" and (names := private_names(path) & keras_private)
+    }
+    assert guilty == {}
