@@ -182,7 +182,7 @@ def subclassed_training_branch(n: int) -> Specimen:
 
 @specimen
 def own_weights_only(n: int) -> Specimen:
-    model, x = OwnWeightsOnly(), normal(n, 4)
+    model, x = OwnWeightsOnly(name="own_weights_only"), normal(n, 4)
     model(x[:1])
     return Specimen(model, x)
 

@@ -218,7 +218,8 @@ def field_descriptions(cls: type) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        _, _, section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")
+        _, _, rest = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")
+        section = re.split(r"^(?=\S)", rest, maxsplit=1, flags=re.MULTILINE)[0]
         for item in re.finditer(r"^    (\w+): (.+(?:\n {8,}.+)*)", section, flags=re.MULTILINE):
             found[item[1]] = re.sub(r"\s*\n\s*", " ", item[2]).replace("``", "`")
     return found

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.backends.contract import Engine

@@ -90,4 +90,5 @@ def same(one: Any, other: Any) -> bool:
         return isinstance(other, Mapping) and list(one) == list(other) and all(same(one[k], other[k]) for k in one)
     if isinstance(one, tuple | list):
         return type(one) is type(other) and len(one) == len(other) and all(map(same, one, other))
-    return type(one) is type(other) and one == other
+    # A measured float may be one of NumPy's; what was read is Python's.
+    return (isinstance(one, type(other)) or isinstance(other, type(one))) and one == other

@@ -1,5 +1,6 @@
 """`AnalysisResults`: saved and loaded whole, whatever names and plugins it holds, and shown as tables."""
 
+import dataclasses
 import json
 import os
 import stat
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from analyzer.data_types import AnalysisResults, Estimate, Failed, Finding, MultiOutput, Skipped, for_outputs
 from analyzer.data_types import results as results_module
 from analyzer.data_types.results import ANALYSIS_TYPES, ARRAYS_NAME, JSON_NAME, SCHEMA_VERSION
+from analyzer.data_types.weights import TensorStatistics
 from analyzer.errors import AnalyzerError, DataError, OutputError
 from tests.data_types.strategies import HOSTILE, RESULTS, results, same
 from tests.visualizers import synthetic
@@ -36,6 +38,12 @@ def filled(name, value, model="model"):
     found = AnalysisResults((model,))
     setattr(found, name, value if name == "comparison" else {model: value})
     return found
+
+
+def classification(seed=0, n=400):
+    """Whole numbers where they belong: the made-up bins are filled with floats."""
+    made = synthetic.classification(seed, n=n)
+    return dataclasses.replace(made, reliability_equal_mass=made.reliability)
 
 
 def through_disk(found, folder, **options):
@@ -63,7 +71,7 @@ class TestRoundTrip:
         assert (loaded.comparison if name == "comparison" else getattr(loaded, name)["model"]) == instead
 
     def test_several_outputs(self, tmp_path):
-        outputs = {"../x": synthetic.classification(), "b": Skipped("no"), "c": Failed("E: e", "f")}
+        outputs = {"../x": classification(), "b": Skipped("no"), "c": Failed("E: e", "f")}
         loaded = through_disk(filled("calibration", for_outputs(outputs)), tmp_path).calibration["model"]
         assert list(loaded.outputs) == list(outputs)
         assert all(map(same, loaded.outputs.values(), outputs.values()))
@@ -151,7 +159,7 @@ class TestFiles:
             assert AnalysisResults.load(given_path).model_names == ("a",)
 
     def test_two_files_in_one_folder_keep_their_own_arrays(self, tmp_path):
-        one, other = (filled("calibration", synthetic.classification(seed, n=400)) for seed in (1, 2))
+        one, other = (filled("calibration", classification(seed)) for seed in (1, 2))
         paths = [one.to_json(tmp_path / "one.json"), other.to_json(tmp_path / "other.json")]
         for path, found in zip(paths, (one, other), strict=True):
             assert same(AnalysisResults.load(path).calibration["model"], found.calibration["model"])
@@ -279,6 +287,8 @@ class TestTables:
     @pytest.mark.parametrize("what", TABLES)
     def test_every_table_of_an_audit(self, what, tmp_path):
         found = synthetic.results()
+        tensor = synthetic.make(TensorStatistics, id="conv2d/kernel", layer="conv2d", shape=(3, 3), mean=0.5)
+        found.weights["mlp"] = dataclasses.replace(found.weights["mlp"], tensors=(tensor,))
         table = found.to_frame(what)
         assert isinstance(table, pd.DataFrame)
         assert len(table)

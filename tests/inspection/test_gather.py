@@ -76,7 +76,10 @@ def expected_outputs(name, specimen):
     """What Keras predicts, by output, batch by batch where the model fixes the batch size."""
     model, x = specimen.model, inputs.arrange(specimen.model, specimen.x)
     fixed = inputs.fixed_batch_size(model)
-    if fixed is None:
+    if name == "rematerialised":
+        # Keras' own predict raises for it on TensorFlow (3.15).
+        predicted = keras.tree.map_structure(keras.ops.convert_to_numpy, model(x, training=False))
+    elif fixed is None:
         predicted = model.predict(x, verbose=0)
     else:
         states = [state for layer in model.layers if getattr(layer, "stateful", False) for state in layer.states]

@@ -1,5 +1,7 @@
 """What a model consists of: every parameter once, in order of execution, under unique ids, and where its outputs end."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -76,7 +78,8 @@ def test_every_specimen_has_an_expectation():
 @pytest.mark.parametrize("name", zoo.BUILDERS)
 def test_parameters_once_layers_in_order_ids_unique(name):
     view = opened(name)
-    assert [layer.id for layer in view.layers] == LAYERS[name]
+    # Keras numbers the parts of attention over the whole process.
+    assert [re.sub(r"^(mha/.*?)_\d+$", r"\1", layer.id) for layer in view.layers] == LAYERS[name]
     assert [layer.order for layer in view.layers] == list(range(len(view.layers)))
     assert sum(variable.size for variable in view.variables) == view.model.count_params()
     assert {id(variable.variable) for variable in view.variables} == {id(weight) for weight in view.model.weights}
@@ -220,19 +223,19 @@ class TestRefused:
             def __init__(self):
                 super().__init__()
                 self.dense = L.Dense(2, name="dense")
-                self.double = Doubling(name="double")
+                self.twice = Doubling(name="twice")
 
             def build(self, input_shape):
                 self.dense.build(input_shape)
 
             def call(self, x):
-                return self.double(self.dense(x))
+                return self.twice(self.dense(x))
 
         model = Built()
         model.build((None, 3))
         view = open_model(model, np.zeros((1, 3), "float32"))
-        assert [(layer.id, layer.calls) for layer in view.layers] == [("dense", 1), ("double", 1)]
-        assert not model.double.built
+        assert [(layer.id, layer.calls) for layer in view.layers] == [("dense", 1), ("twice", 1)]
+        assert not model.twice.built
 
     @pytest.mark.parametrize("thing", [None, 3, "a string", object(), np.zeros(3), keras.layers.Dense(2), lambda x: x])
     def test_what_is_no_keras_model(self, thing):

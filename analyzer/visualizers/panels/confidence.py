@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from analyzer.data_types.calibration import ClassificationCalibration, MultiLabelCalibration
 from analyzer.visualizers.panels.base import caption, name_rows, panel
-from analyzer.visualizers.series import Pen, Series, error_bar, rows_and_columns
+from analyzer.visualizers.series import Pen, Series, error_bar, rows_and_columns, value_of
 from analyzer.visualizers.style import MUTED
 
 Floats = NDArray[np.float64]
@@ -75,19 +75,18 @@ def confidence(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
         ax.plot(
             values.mean(), i, marker=s.marker, color=s.color, markeredgecolor="black", markeredgewidth=0.7 * pen.line
         )
-        accuracy = s.result.accuracy
-        if accuracy.value is not None:
-            ax.errorbar(
-                accuracy.value,
-                i + 0.42,
-                xerr=error_bar([accuracy]),
-                fmt="d",
-                color="black",
-                capsize=1.5 * pen.line,
-                markerfacecolor="white",
-                markeredgewidth=0.8 * pen.line,
-                elinewidth=0.8 * pen.line,
-            )
+    known = [(i + 0.42, s.result.accuracy) for i, s in enumerate(series) if s.result.accuracy.value is not None]
+    ax.errorbar(
+        [value_of(accuracy) for _, accuracy in known],
+        [y for y, _ in known],
+        xerr=error_bar([accuracy for _, accuracy in known]),
+        fmt="d",
+        color="black",
+        capsize=1.5 * pen.line,
+        markerfacecolor="white",
+        markeredgewidth=0.8 * pen.line,
+        elinewidth=0.8 * pen.line,
+    )
     labels = [f"{s.label}\n(n = {s.result.n})" for s in series]
     name_rows(ax, labels)
     ax.set_ylim(len(series) - 0.35, -0.55)

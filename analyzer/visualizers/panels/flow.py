@@ -73,30 +73,24 @@ def activations(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     """
     ids, layers = _rows(series, pen)
     ax.axvline(0, color=MUTED, linewidth=0.6 * pen.line)
+    thick = (2.6 if len(series) < 4 else 1.4) * pen.line
     for j, s in enumerate(series):
-        for i, key in enumerate(ids):
-            layer, y = layers[key][j], i + dodge(len(series), j, 0.5)
-            if layer.mean is None or layer.std is None:
-                continue
-            # A rectifier has no activation below zero: the deviation is cut at what occurred.
-            low = layer.mean - layer.std if layer.min is None else max(layer.mean - layer.std, layer.min)
-            high = layer.mean + layer.std if layer.max is None else min(layer.mean + layer.std, layer.max)
-            ax.hlines(y, low, high, color=s.color, linewidth=(2.6 if len(series) < 4 else 1.4) * pen.line, alpha=0.5)
-        known = [
-            (mean, i + dodge(len(series), j, 0.5))
-            for i, key in enumerate(ids)
-            if (mean := layers[key][j].mean) is not None
-        ]
-        ax.plot(
-            [x for x, _ in known],
-            [y for _, y in known],
-            color=s.color,
-            marker=s.marker,
-            linestyle=s.linestyle,
-            linewidth=0.7 * pen.line,
-        )
+        at = [i + dodge(len(series), j, 0.5) for i, key in enumerate(ids) if layers[key][j].mean is not None]
+        known = [layers[key][j] for key in ids if layers[key][j].mean is not None]
+        ends = [_deviation(layer) for layer in known]
+        ax.hlines(at, [e[0] for e in ends], [e[1] for e in ends], color=s.color, linewidth=thick, alpha=0.5)
+        means = [layer.mean or 0.0 for layer in known]
+        ax.plot(means, at, color=s.color, marker=s.marker, linestyle=s.linestyle, linewidth=0.7 * pen.line)
     ax.set_xlabel("Activation")
     _finish(ax, series, ids, pen, "Activations", "mean ± standard deviation, cut at the extremes that occurred")
+
+
+def _deviation(layer: LayerFlow) -> tuple[float, float]:
+    """One standard deviation to either side of the mean; a rectifier, for one, has no activation below zero."""
+    mean, std = layer.mean or 0.0, layer.std or 0.0
+    low = mean - std if layer.min is None else max(mean - std, layer.min)
+    high = mean + std if layer.max is None else min(mean + std, layer.max)
+    return low, high
 
 
 @panel("effective_rank", InformationFlowResult)

@@ -1,0 +1,111 @@
+"""Law 1 made measurable: everything that an analysis must leave as it was, in a form that can be compared.
+
+``process()`` is what belongs to the Python process, ``model(model)`` what belongs to one Keras model.
+"""
+
+import copy
+import os
+import random
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+BACKEND = keras.backend.backend()
+
+
+def process() -> dict[str, Any]:
+    """States of random generators, counters and settings; measuring moves none of them."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, keys.tobytes(), *rest),
+        "keras": _keras_seed(),
+        "names": dict(_keras_state().get_global_attribute("object_name_uids") or {}),
+        "framework": _framework_state(),
+        "switches": _framework_switches(),
+        "warnings": list(warnings.filters),
+        "rcparams": dict(sys.modules["matplotlib"].rcParams) if "matplotlib" in sys.modules else {},
+        "numpy errors": np.geterr(),
+        "environment": dict(os.environ),
+        "directory": Path.cwd(),
+        "policy": (keras.config.dtype_policy().name, keras.config.floatx(), keras.config.epsilon()),
+    }
+
+
+def _keras_state() -> Any:
+    return sys.modules[keras.random.SeedGenerator.__module__].global_state
+
+
+def _keras_seed() -> Any:
+    module = sys.modules[keras.random.SeedGenerator.__module__]
+    generator = module.global_state.get_global_attribute(module.GLOBAL_SEED_GENERATOR)
+    return None if generator is None else (id(generator), keras.ops.convert_to_numpy(generator.state).tolist())
+
+
+def _framework_state() -> Any:
+    if BACKEND == "torch":
+        import torch
+
+        return torch.get_rng_state().numpy().tobytes()
+    if BACKEND == "tensorflow":
+        from tensorflow.python.eager import context
+
+        generator = getattr(context.context(), "_rng", None)
+        return None if generator is None else generator.getstate()
+    return None
+
+
+def _framework_switches() -> Any:
+    if BACKEND == "torch":
+        import torch
+
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.backends.cudnn.benchmark,
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+        )
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+        from tensorflow.python.framework import config
+
+        return config.is_op_determinism_enabled(), tf.config.functions_run_eagerly()
+    import jax
+
+    return jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision, jax.config.jax_disable_jit
+
+
+def model(subject: keras.Model) -> dict[str, Any]:
+    """Bits of every variable, identity of every compiled function, and every attribute of every layer."""
+    layers = list(subject._flatten_layers())
+    return {
+        "weights": [_bits(v) for v in subject.variables],
+        "optimizer": [_bits(v) for v in getattr(getattr(subject, "optimizer", None), "variables", ())],
+        "metrics": [_bits(v) for v in subject.metrics_variables],
+        "trainable": [v.trainable for v in subject.variables],
+        "losses": [id(loss) for loss in subject.losses] if BACKEND != "jax" else len(subject.losses),
+        "functions": [getattr(subject, f"{name}_function", None) for name in ("train", "test", "predict")],
+        "attributes": [_attributes(layer) for layer in layers],
+        "gradients": [getattr(v.value, "grad", None) for v in subject.variables] if BACKEND == "torch" else [],
+    }
+
+
+def _bits(variable: Any) -> tuple[str, bytes]:
+    return str(variable.path), np.array(keras.ops.convert_to_numpy(variable), copy=True).tobytes()
+
+
+def _attributes(layer: Any) -> dict[str, Any]:
+    """Names and identities; flags that Keras itself sets in every call are not the analysis' doing."""
+    attributes = {name: value for name, value in vars(layer).items() if name not in ("_called",)}
+    return {name: value if isinstance(value, bool | int | str) else id(value) for name, value in attributes.items()}
+
+
+def both(subject: keras.Model) -> dict[str, Any]:
+    return copy.copy(process() | model(subject))

@@ -1,0 +1,27 @@
+"""Audits fixed model files on the backend of this process and prints the numbers as JSON; `test_parity.py` compares."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def main(folder: Path) -> None:
+    from analyzer import AnalysisConfig, DataInput, ModelAnalyzer
+
+    data = np.load(folder / "data.npz")
+    models = {path.stem: path for path in sorted(folder.glob("*.keras"))}
+    config = AnalysisConfig(save_plots=False, n_bootstrap=50, progress=False, verbose=False)
+    output = folder / f"out-{sys.argv[2]}"
+    results = ModelAnalyzer(models, config=config, output_dir=output).analyze(DataInput(data["x"], data["y"]))
+    document, _ = results.to_document(inline_arrays=True)
+    for volatile in ("measured", "provenance"):
+        document.pop(volatile)
+    sys.stdout.write(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
