@@ -108,9 +108,10 @@ class ModelAnalyzer:
             self._draw()
         return results
 
-    def create_summary_dashboard(self) -> Path | None:
-        """Draw the summary dashboard from the latest results; its path, or None where drawing failed."""
-        return self._draw(only="summary_dashboard").get("summary_dashboard")
+    def create_summary_dashboard(self) -> Path:
+        """Draw the summary dashboard from the latest results, and return its path."""
+        self._visualizer(visualizer_classes()["summary"]).create_visualizations()
+        return self.output_dir / f"summary_dashboard.{self.config.save_format}"
 
     def get_summary_statistics(self) -> dict[str, Any]:
         """The headline numbers of the latest results by model; missing ones are None."""
@@ -206,21 +207,17 @@ class ModelAnalyzer:
                 _record_failure(results, analyzer.name, failed(error))
             results.measured["seconds"].setdefault("analyses", {})[analyzer.name] = time.perf_counter() - started
 
-    def _draw(self, only: str | None = None) -> dict[str, Path]:
+    def _draw(self) -> None:
         """Every figure, each on its own: a broken one is a warning that names it."""
-        colors = model_colors(list(self.models))
-        classes = visualizer_classes() | {cls.__name__: cls for cls in self._further_visualizers}
-        before = set(self.output_dir.iterdir())
+        classes = visualizer_classes() | {cls.name: cls for cls in self._further_visualizers}
         for name, cls in classes.items():
-            if only is not None and name != only:
-                continue
             try:
-                cls(self.results, self.config, self.output_dir, colors).create_visualizations()
+                self._visualizer(cls).create_visualizations()
             except Exception as error:  # noqa: BLE001 - the results are saved already; a picture costs nothing else
                 logger.warning("figure %r failed: %s: %s", name, type(error).__name__, error)
-        suffix = f".{self.config.save_format}"
-        drawn = {path.stem: path for path in self.output_dir.iterdir() if path.suffix == suffix}
-        return {stem: path for stem, path in drawn.items() if path not in before or only == stem}
+
+    def _visualizer(self, cls: type[BaseVisualizer]) -> BaseVisualizer:
+        return cls(self.results, self.config, self.output_dir, model_colors(list(self.models)))
 
 
 def _raw_predictions(material: Any) -> Any:
@@ -256,7 +253,7 @@ def _headline(results: AnalysisResults, name: str) -> dict[str, Any]:
         "brier": value(calibration, "brier"),
         "mean_entropy": value(calibration, "mean_entropy"),
         "health": value(getattr(weights, "health", None), "score"),
-        "parameters": value(getattr(weights, "parameters", None), "total"),
+        "parameters": value(getattr(weights, "totals", None), "total"),
     }
 
 

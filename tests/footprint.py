@@ -3,7 +3,6 @@
 ``process()`` is what belongs to the Python process, ``model(model)`` what belongs to one Keras model.
 """
 
-import copy
 import os
 import random
 import sys
@@ -90,7 +89,7 @@ def model(subject: keras.Model) -> dict[str, Any]:
         "optimizer": [_bits(v) for v in getattr(getattr(subject, "optimizer", None), "variables", ())],
         "metrics": [_bits(v) for v in subject.metrics_variables],
         "trainable": [v.trainable for v in subject.variables],
-        "losses": [id(loss) for loss in subject.losses] if BACKEND != "jax" else len(subject.losses),
+        "losses": [id(loss) for layer in layers for loss in layer._losses],
         "functions": [getattr(subject, f"{name}_function", None) for name in ("train", "test", "predict")],
         "attributes": [_attributes(layer) for layer in layers],
         "gradients": [getattr(v.value, "grad", None) for v in subject.variables] if BACKEND == "torch" else [],
@@ -108,4 +107,4 @@ def _attributes(layer: Any) -> dict[str, Any]:
 
 
 def both(subject: keras.Model) -> dict[str, Any]:
-    return copy.copy(process() | model(subject))
+    return process() | model(subject)

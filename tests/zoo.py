@@ -153,7 +153,7 @@ class OwnWeightsOnly(keras.Model):
         return ops.softmax(x @ self.kernel)
 
 
-# ---------------------------------------------------------------------------------------------------------- the specimens
+# -------------------------------------------------------------------------------------------------------- the specimens
 @specimen
 def functional_cnn(n: int) -> Specimen:
     x = inputs = keras.Input((8, 8, 3))
@@ -271,13 +271,21 @@ def mixed_float16(n: int) -> Specimen:
     def dense(units: int, **options: Any) -> Any:
         return L.Dense(units, dtype="mixed_float16", **options)
 
-    layers = [keras.Input((4,)), dense(5, activation="relu", name="hidden"), dense(3, activation="softmax", name="head")]
+    layers = [
+        keras.Input((4,)),
+        dense(5, activation="relu", name="hidden"),
+        dense(3, activation="softmax", name="head"),
+    ]
     return Specimen(keras.Sequential(layers), normal(n, 4))
 
 
 @specimen
 def quantised_int8(n: int) -> Specimen:
-    layers = [keras.Input((4,)), L.Dense(5, activation="relu", name="hidden"), L.Dense(3, activation="softmax", name="head")]
+    layers = [
+        keras.Input((4,)),
+        L.Dense(5, activation="relu", name="hidden"),
+        L.Dense(3, activation="softmax", name="head"),
+    ]
     model = keras.Sequential(layers)
     model.quantize("int8")
     return Specimen(model, normal(n, 4))
@@ -315,7 +323,12 @@ def softmax_layer_head(n: int) -> Specimen:
 
 @specimen
 def activation_layer_head(n: int) -> Specimen:
-    layers = [keras.Input((4,)), L.Dense(2, name="logits"), L.Activation("sigmoid", name="head"), L.Dropout(0.3, name="drop")]
+    layers = [
+        keras.Input((4,)),
+        L.Dense(2, name="logits"),
+        L.Activation("sigmoid", name="head"),
+        L.Dropout(0.3, name="drop"),
+    ]
     return Specimen(keras.Sequential(layers), normal(n, 4))
 
 

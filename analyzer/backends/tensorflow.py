@@ -82,11 +82,11 @@ def rng_guard() -> Iterator[None]:
     # The seed of each random op comes from a Python generator inside the eager context; there is no public handle.
     # It is made with the first seed, so there may be none yet.
     operation_seeds = getattr(eager_context.context(), "_rng", None)
-    before = operation_seeds.getstate() if operation_seeds is not None else None
+    before = None if operation_seeds is None else operation_seeds.getstate()
     try:
         yield
     finally:
-        if before is not None:
+        if operation_seeds is not None:
             operation_seeds.setstate(before)
 
 

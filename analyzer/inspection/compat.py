@@ -75,42 +75,43 @@ def wrapped_calls(places: Mapping[int, Place], wrap: Wrap) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def without_remat(places: Iterable[Place]) -> Iterator[None]:
-    """Let some places compute once, as everything else: what a rematerialised call makes cannot be seen outside it."""
-    with contextlib.ExitStack() as stack:
-        for place in places:
-            if getattr(place, "_remat_mode", None) is not None:
-                stack.enter_context(replaced(place, "_remat_mode", None))
-        yield
+def plain_calls(model: keras.Model, places: Iterable[Place]) -> Iterator[list[str]]:
+    """Let a model be called for what it computes, without what else a call does to it.
 
+    Layers that were never built stay so, unless they have something to make: then the call raises. Nothing is
+    rematerialised, for what such a call makes cannot be seen outside it. Losses of the user's last call are kept.
 
-@contextlib.contextmanager
-def unbuilt_left_unbuilt(model: keras.Model) -> Iterator[list[str]]:
-    """Keep a call from building the layers of a model that were never built: it would change the model.
-
-    A layer without a ``build`` of its own has nothing to make, so it runs as it is.
+    Args:
+        model: The model.
+        places: Everything in it that a tap can be set on.
 
     Yields:
-        The names of layers that had to be built for the call, which then raised.
+        The names of layers that had to be built for the call.
     """
     wanted: list[str] = []
-
-    def refusing(layer: keras.layers.Layer) -> Callable[..., None]:
-        def build(input_shape: Any = None) -> None:
-            del input_shape
-            if type(layer).build not in (keras.layers.Layer.build, keras.Model.build):
-                wanted.append(layer.name)
-                raise RuntimeError(f"Layer {layer.name!r} was never built.")
-
-        return build
-
     with contextlib.ExitStack() as stack:
+        stack.enter_context(replaced(model, "_clear_losses", lambda: None))
+        for place in (model, *places):
+            if getattr(place, "_remat_mode", None) is not None:
+                stack.enter_context(replaced(place, "_remat_mode", None))
         for layer in model._flatten_layers(include_self=False):
             if not layer.built:
-                stack.enter_context(replaced(layer, "build", refusing(layer)))
+                stack.enter_context(replaced(layer, "build", _refusing_to_build(layer, wanted)))
                 # Every call marks its layer as built.
                 stack.enter_context(replaced(layer, "built", False))
         yield wanted
+
+
+def _refusing_to_build(layer: keras.layers.Layer, wanted: list[str]) -> Callable[..., None]:
+    """What stands in for ``build``; a layer without one of its own has nothing to make, so it runs as it is."""
+
+    def build(input_shape: Any = None) -> None:
+        del input_shape
+        if type(layer).build not in (keras.layers.Layer.build, keras.Model.build):
+            wanted.append(layer.name)
+            raise RuntimeError(f"Layer {layer.name!r} was never built.")
+
+    return build
 
 
 @contextlib.contextmanager

@@ -253,8 +253,7 @@ class Pass:
         mapping = list(zip(self.view.state, values, strict=True))
         with (
             keras.StatelessScope(state_mapping=mapping),
-            compat.unbuilt_left_unbuilt(self.view.model),
-            compat.without_remat([self.view.model, *self.view.places.values()]),
+            compat.plain_calls(self.view.model, self.view.places.values()),
             recorder.listening(self.view.places),
         ):
             outputs = self.view.model(x, training=False)

@@ -14,11 +14,8 @@ from analyzer.data_types.data_input import DataInput
 from analyzer.data_types.outputs import OutputData, OutputTask
 from analyzer.errors import DataError, Unsupported
 from analyzer.inspection.model_config import CompiledLosses
-from analyzer.inspection.task import Evidence, detect_task, losses_by_output
+from analyzer.inspection.task import PROBABILITY_TOLERANCE, Evidence, detect_task, losses_by_output
 from analyzer.inspection.trace import Head
-
-SUM_TOLERANCE = 1e-2
-"""How far rows of probabilities may be from summing to 1 (half precision needs the room)."""
 
 _CLASS_KINDS = ("binary", "multiclass", "multilabel", "sequence", "segmentation")
 
@@ -119,7 +116,7 @@ def _describe(evidence: Evidence, logit: NDArray[Any] | None, data: DataInput, h
     task = detect_task(evidence)
     probabilities, logits = _probabilities(head, raw, logit, task)
     groups = None
-    if task.kind in ("sequence", "segmentation"):
+    if task.kind in ("sequence", "segmentation", "multilabel") and raw.ndim > 2:
         groups = np.repeat(np.arange(len(raw)), int(np.prod(raw.shape[1:-1], dtype=np.int64)))
     labels = None if y is None or task.kind == "unknown" else normalise_labels(head.name, y, raw.shape, task)
     weight = data.sample_weight
@@ -175,14 +172,14 @@ def _rows(values: NDArray[Any], task: OutputTask) -> NDArray[np.float64]:
 
 
 def _check_probabilities(name: str, values: NDArray[np.float64], task: OutputTask) -> None:
-    if values.size and (values.min() < -SUM_TOLERANCE or values.max() > 1 + SUM_TOLERANCE):
+    if values.size and (values.min() < -PROBABILITY_TOLERANCE or values.max() > 1 + PROBABILITY_TOLERANCE):
         raise Unsupported(
             f"Output {name!r} should hold probabilities ({task.reason.split('.')[0]}), but ranges from "
             f"{values.min():.4g} to {values.max():.4g}. If it returns logits, say from_logits=True."
         )
     if task.kind in ("multiclass", "sequence", "segmentation"):
         off = float(np.abs(values.sum(axis=-1) - 1).max(initial=0.0))
-        if off > SUM_TOLERANCE:
+        if off > PROBABILITY_TOLERANCE:
             raise Unsupported(
                 f"Rows of output {name!r} should sum to 1 ({task.reason.split('.')[0]}), but are off by up to "
                 f"{off:.3g}. If its columns are independent, say task='multilabel'; for logits, from_logits=True."
@@ -227,7 +224,7 @@ def normalise_labels(name: str, y: NDArray[Any], shape: tuple[int, ...], task: O
         _check_classes(name, flat, 2)
         return flat.astype(np.int64)
     if task.kind == "multilabel":
-        if y.shape != shape:
+        if y.shape != shape and (*y.shape, 1) != shape:
             raise DataError(
                 f"Output {name!r} predicts {shape[-1]} independent labels: y should have shape {shape} with zeros and "
                 f"ones, got {y.shape}. For exclusive classes say task='multiclass'."
@@ -267,7 +264,8 @@ def _flat_binary(name: str, y: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check_classes(name: str, flat: NDArray[Any], n_classes: int) -> None:
-    if flat.dtype.kind not in "iufb" or not np.all(np.equal(np.mod(flat, 1), 0)):
+    whole = flat.dtype.kind in "iub" or (flat.dtype.kind == "f" and np.array_equal(flat, np.round(flat)))
+    if not whole or not np.isfinite(flat).all():
         raise DataError(
             f"y for output {name!r} should hold whole class numbers, got dtype {flat.dtype} with values such as "
             f"{flat[:3].tolist()}. Encode the labels as 0..{n_classes - 1}."

@@ -19,6 +19,11 @@ from analyzer.inspection.trace import Head
 
 _HOW_TO_CORRECT = "Say task=... (and from_logits=...) in AnalysisConfig, or --task on the command line, to correct it."
 
+PROBABILITY_TOLERANCE = 1e-2
+"""How far probabilities may lie outside [0, 1], and their rows from summing to 1 (half precision needs the room)."""
+
+_EXCLUSIVE = ("multiclass", "sequence", "segmentation")
+
 _LOSS_KINDS: dict[str, TaskKind] = {
     "binary_crossentropy": "binary",
     "binary_focal_crossentropy": "binary",
@@ -76,8 +81,7 @@ def _by_user(evidence: Evidence) -> OutputTask | None:
     if evidence.word is None:
         return None
     kind, levels = parse_task(evidence.word)
-    logits = evidence.from_logits if evidence.from_logits is not None else _logits_by_head(evidence)
-    return _task(evidence, kind, logits, "user", "The user said so.", levels)
+    return _task(evidence, kind, _returns_logits(evidence, kind), "user", "The user said so.", levels)
 
 
 def _by_loss(evidence: Evidence) -> OutputTask | None:
@@ -109,13 +113,11 @@ def _by_labels(evidence: Evidence) -> OutputTask | None:
     whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
     classes = width > 1 and whole and _positions(labels, outputs) and int(labels.max(initial=0)) < width
     one_hot = width > 1 and labels.shape == outputs.shape and bool(np.isin(labels, (0, 1)).all())
-    logits = _logits_by_head(evidence) if evidence.from_logits is None else evidence.from_logits
-    if one_hot:
-        exclusive = bool((labels.sum(axis=-1) == 1).all())
+    if one_hot or classes:
+        exclusive = classes or bool((labels.sum(axis=-1) == 1).all())
         kind: TaskKind = "multiclass" if exclusive else "binary"
-        return _task(evidence, kind, logits, "labels", "Labels are rows of zeros and ones, one column per class.")
-    if classes:
-        return _task(evidence, "multiclass", logits, "labels", f"Labels are whole numbers below {width}.")
+        why = f"Labels are whole numbers below {width}." if classes else "Labels are rows of zeros and ones."
+        return _task(evidence, kind, _returns_logits(evidence, kind), "labels", why)
     if not whole and labels.size and (labels.shape == outputs.shape or labels.size == outputs.size):
         return _task(evidence, "regression", False, "labels", "Labels are real numbers, one per output column.")
     return None
@@ -126,8 +128,16 @@ def _positions(labels: NDArray[Any], outputs: NDArray[Any]) -> bool:
     return labels.shape == outputs.shape[:-1] or labels.shape == (*outputs.shape[:-1], 1)
 
 
-def _logits_by_head(evidence: Evidence) -> bool:
-    return evidence.head.activation not in ("softmax", "sigmoid")
+def _returns_logits(evidence: Evidence, kind: str) -> bool:
+    """The user's word, then the last activation; where that is hidden, whether the values can be probabilities."""
+    if evidence.from_logits is not None:
+        return evidence.from_logits
+    if evidence.head.activation in ("softmax", "sigmoid", "linear"):
+        return evidence.head.activation == "linear"
+    values = np.asarray(evidence.outputs, dtype=np.float64)
+    outside = np.abs(values - 0.5).max(initial=0.0) > 0.5 + PROBABILITY_TOLERANCE
+    off = np.abs(values.sum(axis=-1) - 1).max(initial=0.0) if kind in _EXCLUSIVE else 0.0
+    return bool(outside or off > PROBABILITY_TOLERANCE)
 
 
 def _task(
@@ -137,9 +147,12 @@ def _task(
     width = int(outputs.shape[-1]) if outputs.ndim > 1 else 1
     refined: Any = kind
     if kind == "binary" and width > 1 and source != "user":
-        # Two columns of independent sigmoids are two labels, not two classes.
+        # Two columns of independent sigmoids are two labels, not two classes; a softmax makes its columns exclusive.
+        refined = "multiclass" if evidence.head.activation == "softmax" else "multilabel"
+    elif kind == "binary" and width == 1 and outputs.ndim > 2:
+        # One probability at every position: one label, many rows.
         refined = "multilabel"
-    if kind == "multiclass" and outputs.ndim > 2:
+    if refined == "multiclass" and outputs.ndim > 2:
         refined = "sequence" if outputs.ndim == 3 else "segmentation"
     is_class = refined in ("binary", "multiclass", "multilabel", "sequence", "segmentation")
     return OutputTask(

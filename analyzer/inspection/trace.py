@@ -110,7 +110,6 @@ def trace_calls(
         mapping = list(zip(state, values, strict=True))
         with (
             keras.StatelessScope(state_mapping=mapping),
-            compat.without_remat([model, *places.values()]),
             compat.wrapped_calls(places, wrap),
             _listening_at_activations(places, activated_by),
         ):

@@ -132,7 +132,7 @@ def _trace(
     model: keras.Model, places: dict[int, compat.Place], example: Any, *, given: bool
 ) -> tuple[tuple[Firing, ...], tuple[Head, ...]]:
     """Calls and outputs; none where a model does not run on zeros of its declared shape."""
-    with compat.unbuilt_left_unbuilt(model) as wanted:
+    with compat.plain_calls(model, places.values()) as wanted:
         try:
             return trace_calls(model, places, example, engine())
         except Exception as error:

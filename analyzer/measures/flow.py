@@ -26,7 +26,8 @@ def effective_rank(rows: NDArray[np.floating]) -> float | None:
     if total <= 0 or values.max() <= 1e-12 * max(1.0, float(np.abs(rows).max())):
         return None
     share = values[values > 1e-8 * values.max()] / total
-    return float(np.exp(-(share * np.log(share)).sum()))
+    # What rounding left above the cut must not lift the rank over its ceiling.
+    return min(float(np.exp(-(share * np.log(share)).sum())), float(min(len(rows) - 1, rows.shape[1])))
 
 
 def still_alive_bound(n: int, level: float = 0.95) -> float:

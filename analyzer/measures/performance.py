@@ -106,15 +106,15 @@ def classification_scores(output: OutputData, *, n_bootstrap: int, seed: int) ->
 def _class_metrics(labels: NDArray[np.int64], predicted: NDArray[np.int64], output: OutputData) -> dict[str, Estimate]:
     weight = output.sample_weight
     # Classes that neither occur nor are predicted have no F1; only those that occur are averaged.
-    present = np.unique(labels) if labels.ndim == 1 else None
+    present = np.unique(labels if weight is None else labels[weight > 0]) if labels.ndim == 1 else None
     f1 = f1_score(labels, predicted, labels=present, average="macro", sample_weight=weight, zero_division=0.0)
     metrics = {"f1_macro": Estimate(value=float(f1), n=output.n)}
-    if labels.ndim == 1 and present is not None and len(present) > 1:
-        # Recall over the classes that occur; scikit-learn warns about predicted classes that do not.
-        known = np.isin(predicted, present)
-        stand_in = np.where(known, predicted, labels.max() + 1)
-        recall = [np.average(stand_in[labels == k] == k, weights=None if weight is None else weight[labels == k])
-                  for k in present]
+    if present is not None and len(present) > 1:
+        # By hand: scikit-learn warns about predicted classes that do not occur.
+        recall = [
+            np.average(predicted[labels == k] == k, weights=None if weight is None else weight[labels == k])
+            for k in present
+        ]
         metrics["balanced_accuracy"] = Estimate(value=float(np.mean(recall)), n=output.n)
     return metrics
 

@@ -68,10 +68,8 @@ def _fit(row: Sequence[Place], fig: Figure) -> None:
     """Give every panel of a row the margins that its labels need now."""
     margins = []
     for place in row:
-        # Two lines that mypy cannot know: axes are always visible here, and so have a tight box.
-        tight = place.axes.get_tightbbox(for_layout_only=True)
         inner = place.axes.get_window_extent()
-        assert tight is not None  # noqa: S101
+        tight = place.axes.get_tightbbox(for_layout_only=True) or inner
         margins.append((inner.x0 - tight.x0, tight.x1 - inner.x1, inner.y0 - tight.y0, tight.y1 - inner.y1))
     width, height = fig.bbox.width, fig.bbox.height
     below, above = max(m[2] for m in margins) / height, max(m[3] for m in margins) / height
@@ -83,11 +81,10 @@ def _fit(row: Sequence[Place], fig: Figure) -> None:
 
 
 def _pull_in(place: Place, fig: Figure) -> None:
-    """Move captions that would leave their panel on the right towards its left edge."""
+    """Where title or caption would leave their panel on the right, move both towards its left edge."""
     inner = place.axes.get_window_extent()
-    edge = place.box.x1 * fig.bbox.width
-    for text in place.axes.get_children():
-        if isinstance(text, Text) and text.get_gid() == CAPTION:
-            text.set_x(0.0)
-            beyond = inner.x0 + text.get_window_extent().width - edge
-            text.set_x(-max(beyond, 0.0) / inner.width)
+    texts = [t for t in place.axes.get_children() if isinstance(t, Text) and t.get_gid() == CAPTION]
+    widest = max((text.get_window_extent().width for text in texts), default=0.0)
+    beyond = max(inner.x0 + widest - place.box.x1 * fig.bbox.width, 0.0)
+    for text in texts:
+        text.set_x(-beyond / inner.width)

@@ -310,7 +310,9 @@ class TestNeighbours:
 
     @pytest.mark.parametrize(("n", "batch_size"), [(7, 3), (6, 3), (1, 3), (3, 1)])
     def test_no_false_alarm(self, n, batch_size):
-        found, _ = run(sequential(L.Dense(3), L.BatchNormalization()), zoo.normal(n, 4), [Predictions()], batch_size=batch_size)
+        found, _ = run(
+            sequential(L.Dense(3), L.BatchNormalization()), zoo.normal(n, 4), [Predictions()], batch_size=batch_size
+        )
         assert found.findings == []
 
 
@@ -328,7 +330,12 @@ class TestNeeds:
     def test_progress_ends_where_it_should_for_every_batch_size(self):
         for batch_size, expected in ((7, [7]), (64, [7]), (1, [1, 2, 3, 4, 5, 6, 7])):
             steps = []
-            predictions(sequential(L.Dense(1)), zoo.normal(7, 4), batch_size=batch_size, step=lambda d, t, s=steps: s.append((d, t)))
+            predictions(
+                sequential(L.Dense(1)),
+                zoo.normal(7, 4),
+                batch_size=batch_size,
+                step=lambda d, t, s=steps: s.append((d, t)),
+            )
             assert steps == [(done, 7) for done in expected]
 
     def test_a_place_that_did_not_fire_is_skipped_by_name_and_costs_nothing_else(self):
@@ -344,7 +351,9 @@ class TestNeeds:
         specimen = zoo.build("shared_layer")
         position = place_of(specimen.model, "shared", inputs.take(specimen.x, slice(0, 1)))
         third = Tap(source="output", position=position, call=2, reducer=Moments())
-        (last,) = tapped(specimen.model, specimen.x, Tap(source="output", position=position, call=-1, reducer=Collect()))
+        (last,) = tapped(
+            specimen.model, specimen.x, Tap(source="output", position=position, call=-1, reducer=Collect())
+        )
         kernel, bias = specimen.model.get_layer("shared").get_weights()
         np.testing.assert_allclose(last, np.maximum(specimen.x[1] @ kernel + bias, 0), atol=1e-6)
         assert "'shared'" in tapped(specimen.model, specimen.x, third).reason
@@ -375,6 +384,10 @@ class TestNeeds:
 
 
 # --------------------------------------------------------------------------------------------------------------- memory
+def exhausted(*args):
+    raise MemoryError
+
+
 class TestOutOfMemory:
     def model(self, most):
         dense = L.Dense(3, activation="softmax", kernel_initializer=keras.initializers.RandomNormal(seed=1))
@@ -411,13 +424,13 @@ class TestOutOfMemory:
         if where == "launching":
             jit = backend.jit
             monkeypatch.setattr(backend, "jit", lambda fn: breaking_once(jit(fn), at=3))
-            monkeypatch.setattr(backend, "release", lambda fns: None)
+            monkeypatch.setattr(backend, "release", lambda _: None)
         else:
             monkeypatch.setattr(backend, "to_numpy", breaking_once(backend.to_numpy, at=2))
         steps, data = [], zoo.normal(13, 4)
         taps = [Tap(source="model", position=0, reducer=reducer) for reducer in (Collect(), Moments())]
         rows, moments = tapped(
-            sequential(L.Rescaling(1.0)), data, *taps, batch_size=4, step=lambda done, total: steps.append(done)
+            sequential(L.Rescaling(1.0)), data, *taps, batch_size=4, step=lambda done, _: steps.append(done)
         )
         np.testing.assert_array_equal(rows, data)
         assert moments["count"].tolist() == [13] * 4
@@ -425,12 +438,9 @@ class TestOutOfMemory:
         assert steps[-1] == 13
 
     def test_at_one_sample_a_single_error_names_layer_bytes_and_option(self, monkeypatch):
-        def exhausted(*args):
-            raise MemoryError
-
         model = sequential(L.Dense(500, name="widest"), L.Dense(2, name="head"))
-        monkeypatch.setattr(engine(), "jit", lambda fn: exhausted)
-        monkeypatch.setattr(engine(), "release", lambda fns: None)
+        monkeypatch.setattr(engine(), "jit", lambda _: exhausted)
+        monkeypatch.setattr(engine(), "release", lambda _: None)
         with pytest.raises(DeviceMemoryError, match=r"batch size 1\b.*'widest': 2,000 bytes per sample.*batch_size"):
             predictions(model, zoo.normal(7, 4))
 
@@ -438,15 +448,15 @@ class TestOutOfMemory:
         x = keras.Input(batch_shape=(4, 3))
         model = keras.Model(x, L.Dense(10, name="dense")(x))
         backend = engine()
-        monkeypatch.setattr(backend, "jit", lambda fn: zoo_exhausted)
-        monkeypatch.setattr(backend, "release", lambda fns: None)
+        monkeypatch.setattr(backend, "jit", lambda _: exhausted)
+        monkeypatch.setattr(backend, "release", lambda _: None)
         with pytest.raises(DeviceMemoryError, match=r"batch size 4\b.*'dense': 40 bytes per sample"):
             predictions(model, zoo.normal(7, 3))
 
     def test_a_model_without_layers_gets_the_same_error(self, monkeypatch):
         specimen = zoo.build("own_weights_only")
-        monkeypatch.setattr(engine(), "jit", lambda fn: zoo_exhausted)
-        monkeypatch.setattr(engine(), "release", lambda fns: None)
+        monkeypatch.setattr(engine(), "jit", lambda _: exhausted)
+        monkeypatch.setattr(engine(), "release", lambda _: None)
         with pytest.raises(DeviceMemoryError, match=r"batch size 1\b.*no layers.*batch_size"):
             predictions(specimen.model, specimen.x)
 
@@ -454,10 +464,6 @@ class TestOutOfMemory:
         model = sequential(zoo.Breaks(2, ZeroDivisionError("not memory"), name="broken"))
         with pytest.raises(ZeroDivisionError, match="not memory"):
             predictions(model, zoo.normal(7, 4))
-
-
-def zoo_exhausted(*args):
-    raise MemoryError
 
 
 # ------------------------------------------------------------------------------------------------------- repeatability

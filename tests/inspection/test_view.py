@@ -1,4 +1,4 @@
-"""What a model consists of: every parameter once, in order of execution, under unique ids, and where its outputs end."""
+"""What a model consists of: every parameter once, in order of execution, under unique ids; where its outputs end."""
 
 import re
 

@@ -10,12 +10,16 @@ from matplotlib.axes import Axes
 from analyzer.data_types.performance import PerformanceResult
 from analyzer.data_types.training import TrainingResult
 from analyzer.data_types.values import Estimate
+from analyzer.visualizers.layout import MARGIN
 from analyzer.visualizers.panels.base import caption, panel
 from analyzer.visualizers.series import Pen, Series, interval, number
 from analyzer.visualizers.text import displayable, text_width
 
 Value = tuple[str, str]
 """A value and, below it, its interval."""
+
+_MOST_WANTED = 4
+"""Columns for which a table is set smaller before one is left out."""
 
 _GAP = 9.0
 """Points between columns."""
@@ -39,24 +43,16 @@ def draw_table(ax: Axes, series: Sequence[Series], columns: Mapping[str, Sequenc
         Headings of the columns that did not fit.
     """
     ax.set_axis_off()
-    size = pen.small
-    first = max(text_width(line, size) for s in series for line in s.label.split("\n")) + 1.6 * size
-    left = first + _GAP
-    shown: list[tuple[str, Sequence[Value], float]] = []
-    lost: list[str] = []
-    room = pen.points - 2 * size
-    for heading, values in columns.items():
-        width = max(text_width(word, size) for pair in values for word in pair)
-        width = max(width, *(text_width(line, size, bold=True) for line in heading.split("\n")))
-        if left + width > room or lost:
-            lost.append(heading.replace("\n", " "))
-            continue
-        shown.append((heading, values, left + width))
-        left += width + _GAP
+    room = pen.points - 2 * MARGIN * 72
+    for size in (pen.small, 0.9 * pen.small):
+        shown, lost = _fitting(series, columns, size, room)
+        if len(shown) >= _MOST_WANTED:
+            break
+    last = shown[-1][2] if shown else room
     height = min(1 / (len(series) + 1), 3.2 * size / 72 / max(pen.height - 0.5, 0.3))
     to_axes = 1 / room
     ax.set(xlim=(0, 1), ylim=(0, 1))
-    ax.plot([0, (left - _GAP) * to_axes], [1 - height] * 2, color="black", linewidth=0.7 * pen.line)
+    ax.plot([0, last * to_axes], [1 - height] * 2, color="black", linewidth=0.7 * pen.line)
     for heading, values, right in shown:
         ax.text(right * to_axes, 1 - 0.85 * height, heading, ha="right", va="bottom", fontsize=size, fontweight="bold")
         for i, (value, below) in enumerate(values):
@@ -75,6 +71,24 @@ def draw_table(ax: Axes, series: Sequence[Series], columns: Mapping[str, Sequenc
         ax.plot(0.5 * size * to_axes, y, marker=s.marker, color=s.color)
         ax.text(1.4 * size * to_axes, y, s.label, va="center", fontsize=size, parse_math=False, linespacing=1.1)
     return lost
+
+
+def _fitting(
+    series: Sequence[Series], columns: Mapping[str, Sequence[Value]], size: float, room: float
+) -> tuple[list[tuple[str, Sequence[Value], float]], list[str]]:
+    """The columns that fit, each with its right edge in points, and the headings of the others."""
+    left = max(text_width(line, size) for s in series for line in s.label.split("\n")) + 1.6 * size + _GAP
+    shown: list[tuple[str, Sequence[Value], float]] = []
+    lost: list[str] = []
+    for heading, values in columns.items():
+        width = max(text_width(word, size) for pair in values for word in pair)
+        width = max(width, *(text_width(line, size, bold=True) for line in heading.split("\n")))
+        if left + width > room or lost:
+            lost.append(heading.replace("\n", " "))
+            continue
+        shown.append((heading, values, left + width))
+        left += width + _GAP
+    return shown, lost
 
 
 def table_height(series: Sequence[Series], small: float) -> float:
