@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -110,7 +111,9 @@ class ModelAnalyzer:
 
     def create_summary_dashboard(self) -> Path:
         """Draw the summary dashboard from the latest results, and return its path."""
-        self._visualizer(visualizer_classes()["summary"]).create_visualizations()
+        config = dataclasses.replace(self.config, save_plots=True)
+        colors = model_colors(list(self.models))
+        visualizer_classes()["summary"](self.results, config, self.output_dir, colors).create_visualizations()
         return self.output_dir / f"summary_dashboard.{self.config.save_format}"
 
     def get_summary_statistics(self) -> dict[str, Any]:
@@ -175,15 +178,14 @@ class ModelAnalyzer:
             )
             if sample is not None and sample.y_data is not None:
                 check_labels(view.heads, sample, hints)
-            context = Context(view=view, data=sample, hints=hints, seed=self.config.seed)
-            label = f"{name}: predictions"
-            gathered = gather(
-                context,
-                arranged,
-                needs,
-                batch_size=self.config.batch_size,
-                step=lambda done, total: progress.step(label, done, total),
+            context = Context(
+                view=view,
+                data=sample,
+                hints=hints,
+                seed=self.config.seed,
+                progress=lambda what, done, total: progress.step(f"{name}: {what}", done, total),
             )
+            gathered = gather(context, arranged, needs, batch_size=self.config.batch_size)
             results.findings[name] = tuple(gathered.findings)
             return {
                 **gathered.material,

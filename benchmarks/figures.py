@@ -28,9 +28,7 @@ def measure(repetitions: int = 20) -> list[Ratio]:
 
 
 def _measure(name: str, results: AnalysisResults, folder: Path, repetitions: int) -> Ratio:
-    visualizer = visualizer_classes()[name](
-        results, AnalysisConfig(), folder, model_colors(results.model_names)
-    )
+    visualizer = visualizer_classes()[name](results, AnalysisConfig(), folder, model_colors(results.model_names))
     ratios = []
     savefig = Figure.savefig
     for repetition in range(repetitions + 1):

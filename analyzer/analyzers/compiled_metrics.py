@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.data_types import Estimate, OutputData
-from analyzer.inspection.model_config import parse_losses
+from analyzer.inspection.model_config import parse_losses, references, refuse_code
 from analyzer.inspection.task import losses_by_output
 
 _ACCURACY = ("accuracy", "acc", "sparse_categorical_accuracy", "categorical_accuracy", "binary_accuracy")
+_ACCURACY_CLASSES = ("SparseCategoricalAccuracy", "CategoricalAccuracy", "BinaryAccuracy")
 """What `PerformanceResult.accuracy` already says, with an interval."""
 
 
@@ -30,6 +32,7 @@ class CompiledMetrics:
         config = compile_config or {}
         self._loss = _by_output(config.get("loss"), names)
         self._metrics = _by_output(config.get("metrics"), names)
+        self._weighted_metrics = _by_output(config.get("weighted_metrics"), names)
         self._losses = losses_by_output(parse_losses(config.get("loss")), names)
 
     def loss(self, output: OutputData, notes: list[str]) -> tuple[str, NDArray[np.float64]] | None:
@@ -44,11 +47,12 @@ class CompiledMetrics:
             return None
 
         def compute() -> NDArray[np.float64]:
+            _refuse_code(config)
             function = keras.losses.get(config)
             function = getattr(function, "call", function)
             labels, predictions = _as_keras(output, sparse=hint.name.startswith("sparse"))
             values = keras.ops.convert_to_numpy(function(labels, predictions))
-            rows = np.asarray(values, dtype=np.float64).reshape(output.n if output.groups is None else -1, -1)
+            rows = np.asarray(values, dtype=np.float64).reshape(len(np.asarray(output.labels)), -1)
             return np.asarray(rows.mean(axis=1))
 
         values = _noted(compute, f"The compiled loss {hint.name} could not be computed", notes)
@@ -57,26 +61,58 @@ class CompiledMetrics:
     def metrics(self, output: OutputData, notes: list[str]) -> dict[str, Estimate]:
         """Compiled metrics by name, without intervals: they need not be means over samples.
 
+        As in Keras, sample weights count for ``weighted_metrics`` only.
+
         Args:
             output: Predictions and labels.
             notes: Receives the reasons where metrics cannot be computed.
         """
         found: dict[str, Estimate] = {}
-        for entry in _flat(self._metrics.get(output.name)):
+        weight = None if output.sample_weight is None else output.sample_weight.reshape(output.n, -1)[:, 0]
+        plain, weighted = (_flat(metrics.get(output.name)) for metrics in (self._metrics, self._weighted_metrics))
+        for entry, weights in [*((entry, None) for entry in plain), *((entry, weight) for entry in weighted)]:
             name = _metric_name(entry)
-            if name is None or name in _ACCURACY:
+            if name is None or _is_accuracy(entry):
                 continue
-
-            def compute(entry: Any = entry, name: str = name) -> float:
-                made = keras.metrics.get(entry)
-                metric = made if isinstance(made, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(made, name)
-                metric.update_state(*_as_keras(output, sparse="sparse" in name), sample_weight=output.sample_weight)
-                return float(np.mean(keras.ops.convert_to_numpy(metric.result())))
-
+            sparse = self._takes_indices(entry, output.name)
+            compute = functools.partial(_metric_value, entry, name, output, sparse=sparse, weight=weights)
             value = _noted(compute, f"The compiled metric {name} could not be computed", notes)
             if value is not None:
-                found[name] = Estimate(value=value if np.isfinite(value) else None, n=output.n)
+                key = name if name not in found else f"weighted_{name}"
+                found[key] = Estimate(value=value if np.isfinite(value) else None, n=output.n)
         return found
+
+    def _takes_indices(self, entry: Any, output_name: str) -> bool:
+        """Whether a metric gets class indices rather than one-hot rows: by its name, else as the loss does."""
+        words = f"{_metric_name(entry)} {entry.get('class_name') if isinstance(entry, Mapping) else ''}".lower()
+        if "sparse" in words or "categorical" in words:
+            return "sparse" in words
+        loss = self._losses.get(output_name)
+        return loss is not None and loss.name.startswith("sparse")
+
+
+def _metric_value(
+    entry: Any, name: str, output: OutputData, *, sparse: bool, weight: NDArray[np.float64] | None
+) -> float:
+    _refuse_code(entry)
+    made = keras.metrics.get(entry)
+    metric = made if isinstance(made, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(made, name)
+    metric.update_state(*_as_keras(output, sparse=sparse), sample_weight=weight)
+    return float(np.mean(keras.ops.convert_to_numpy(metric.result())))
+
+
+def _refuse_code(entry: Any) -> None:
+    """Refuse what a model file names that is neither Keras' own nor registered by the user: it is not looked up."""
+    found = list(references({"compiled": entry}))
+    refuse_code(found, lambda name: keras.saving.get_registered_object(name) is not None, "compile_config")
+
+
+def _is_accuracy(entry: Any) -> bool:
+    if isinstance(entry, Mapping) and entry.get("class_name") != "function":
+        config = entry.get("config")
+        threshold = config.get("threshold", 0.5) if isinstance(config, Mapping) else 0.5
+        return entry.get("class_name") in _ACCURACY_CLASSES and threshold == 0.5
+    return _metric_name(entry) in _ACCURACY
 
 
 def _as_keras(output: OutputData, *, sparse: bool) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -85,7 +121,9 @@ def _as_keras(output: OutputData, *, sparse: bool) -> tuple[NDArray[Any], NDArra
     if labels is None:
         raise ValueError("no labels")
     if output.task.kind in ("binary", "regression", "gaussian", "quantile"):
-        return labels.reshape(len(raw), -1).astype(np.float32), raw.reshape(len(raw), -1)
+        raw = raw if raw.ndim > 1 else raw[:, None]
+        same = labels.size == raw.size
+        return labels.reshape(raw.shape if same else (len(raw), -1)).astype(np.float32), raw
     if output.task.kind == "multilabel":
         return labels.reshape(raw.shape).astype(np.float32), raw
     if sparse:

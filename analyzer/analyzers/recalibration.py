@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from analyzer.analyzers.recalibration_layers import calibration_layer
 from analyzer.data_types.calibration import ClassificationCalibration, MultiLabelCalibration
 from analyzer.data_types.calibration_parts import RecalibrationSuggestion
 from analyzer.data_types.results import MultiOutput
 from analyzer.data_types.values import Failed, Skipped
 from analyzer.errors import DataError, ModelError
-from analyzer.inspection.trace import named_outputs
+from analyzer.inspection.recalibrated_model import RecalibratedModel, calibrated_outputs
+from analyzer.inspection.recalibration_layers import calibration_layer
 from analyzer.measures.recalibration import METHODS
 
 Recalibratable = ClassificationCalibration | MultiLabelCalibration
@@ -32,7 +31,7 @@ def recalibrate(model: keras.Model, result: Any, method: str | None = None) -> k
     Returns:
         A Functional model around ``model``, or a `RecalibratedModel` where that one has no symbolic inputs. It returns
         probabilities also where the model returns logits, and is not compiled. It can be saved as ``.keras``; import
-        `analyzer.analyzers.recalibration` before loading it elsewhere, so that Keras knows its layers.
+        `analyzer.inspection.recalibrated_model` before loading it with Keras, so that Keras knows its layers.
 
     Raises:
         DataError: If the result holds no recalibration, or the method is not among them.
@@ -49,43 +48,7 @@ def recalibrate(model: keras.Model, result: Any, method: str | None = None) -> k
     inputs = _symbolic_inputs(model)
     if inputs is None:
         return RecalibratedModel(model, layers, name=f"{model.name}_recalibrated")
-    return keras.Model(inputs, _apply(layers, model, model(inputs)), name=f"{model.name}_recalibrated")
-
-
-@keras.saving.register_keras_serializable(package="keras_analyzer")
-class RecalibratedModel(keras.Model):  # type: ignore[misc]
-    """A model without symbolic inputs (a subclassed one), followed by recalibration layers.
-
-    Args:
-        model: The model.
-        calibrators: Recalibration layer by name of the output; the key ``""`` serves a single output.
-        **kwargs: Arguments of `keras.Model`.
-    """
-
-    def __init__(self, model: keras.Model, calibrators: Mapping[str, keras.layers.Layer], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.model = model
-        self.calibrators = dict(calibrators)
-        self.built = model.built
-
-    def call(self, inputs: Any) -> Any:
-        """Calibrated probabilities."""
-        return _apply(self.calibrators, self.model, self.model(inputs))
-
-    def get_config(self) -> dict[str, Any]:
-        """Configuration from which the model is made again."""
-        serialize = keras.saving.serialize_keras_object
-        calibrators = {name: serialize(layer) for name, layer in self.calibrators.items()}
-        return {**super().get_config(), "model": serialize(self.model), "calibrators": calibrators}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> RecalibratedModel:
-        """Make the model from its configuration."""
-        config = dict(config)
-        make = keras.saving.deserialize_keras_object
-        model = make(config.pop("model"), custom_objects=custom_objects)
-        calibrators = {name: make(layer) for name, layer in config.pop("calibrators").items()}
-        return cls(model, calibrators, **config)
+    return keras.Model(inputs, calibrated_outputs(layers, model, model(inputs)), name=f"{model.name}_recalibrated")
 
 
 def _layers(result: Any, method: str | None) -> dict[str, keras.layers.Layer]:
@@ -143,22 +106,3 @@ def _symbolic_inputs(model: keras.Model) -> Any:
     return keras.tree.map_structure(
         lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name), structure
     )
-
-
-def _apply(layers: Mapping[str, keras.layers.Layer], model: keras.Model, outputs: Any) -> Any:
-    """Pass the outputs that have a layer through it; the others stay."""
-    named = named_outputs(model, outputs)
-    if "" in layers and len(named) == 1:
-        return keras.tree.map_structure(layers[""], outputs)
-    known = [name for name, _ in named]
-    unknown = sorted(set(layers) - set(known))
-    if unknown:
-        said = f"outputs {unknown}" if "" not in layers else "a single output"
-        raise DataError(f"The result has {said}; the model has {known}. Was another model analysed?")
-    names = {id(tensor): name for name, tensor in named}
-
-    def calibrated(tensor: Any) -> Any:
-        layer = layers.get(names.get(id(tensor), ""))
-        return tensor if layer is None else layer(tensor)
-
-    return keras.tree.map_structure(calibrated, outputs)

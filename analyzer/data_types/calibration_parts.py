@@ -75,7 +75,7 @@ class SmoothCurve:
 
     Attributes:
         confidence: Points on [0, 1] where the density is not negligible, shape ``(t,)``.
-        accuracy: Smoothed share correct at these points.
+        accuracy: Share correct at these points: confidence plus smoothed residual.
         density: Smoothed density of the confidence at these points.
         bandwidth: Standard deviation of the reflected Gaussian kernel.
     """

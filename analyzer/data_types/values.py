@@ -36,7 +36,7 @@ class Estimate:
     method: str | None = None
 
     def __float__(self) -> float:
-        return float("nan") if self.value is None else self.value
+        return float("nan") if self.value is None else float(self.value)
 
     def __str__(self) -> str:
         if self.value is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,9 +47,7 @@ class Gathered:
     batch_size: int | None = None
 
 
-def gather(
-    context: Context, arranged: Any | None, needs: Sequence[Need], *, batch_size: int, step: Step | None = None
-) -> Gathered:
+def gather(context: Context, arranged: Any | None, needs: Sequence[Need], *, batch_size: int) -> Gathered:
     """Run a model once over the data and serve every need from that.
 
     Args:
@@ -56,7 +55,6 @@ def gather(
         arranged: Inputs of all samples in the structure that the model is called with, or None without data.
         needs: What is asked for; equal needs are served once.
         batch_size: Samples per batch; a batch size that the model fixes goes before it.
-        step: Called after every batch.
 
     Raises:
         DeviceMemoryError: If a single sample does not fit into memory.
@@ -73,6 +71,7 @@ def gather(
     taps = tuple(dict.fromkeys(tap for plan in plans.values() for tap in plan))
     collected: Mapping[Tap, Any] = {}
     if taps:
+        step = functools.partial(context.progress, "predictions")
         run = Pass(context.view, taps, arranged, batch_size=batch_size, seed=context.seed, step=step)
         try:
             collected = run.run()

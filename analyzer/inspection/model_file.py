@@ -42,6 +42,11 @@ _HOW_TO_CONVERT = (
     "Convert it in an environment that can open it: model = keras.models.load_model({name!r}); model.save({new!r})"
 )
 
+OWN_CLASSES = frozenset(
+    f"keras_analyzer>{name}" for name in ("RecalibratedModel", "ScoreScaling", "IsotonicCalibration")
+)
+"""What `recalibrate` adds to a model; `load` makes Keras know them."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -141,6 +146,7 @@ def load(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> k
 
     import keras
 
+    # Registers OWN_CLASSES with Keras.
     from analyzer.inspection.guard import untouched_process
 
     _warn_if_outdated(keras.__version__)
@@ -178,6 +184,8 @@ def _registration(custom_objects: Mapping[str, Any] | None) -> Callable[[str], b
     keras = sys.modules.get("keras")
 
     def is_registered(name: str) -> bool:
+        if name in OWN_CLASSES:
+            return True
         if custom_objects is not None and name in custom_objects:
             return True
         return keras is not None and keras.saving.get_registered_object(name) is not None

@@ -6,7 +6,8 @@ opened model, and `finish` turns what the taps brought into material.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,12 +33,14 @@ class Context:
         data: The samples looked at, or None.
         hints: What the user and the file say about the outputs.
         seed: Seed of the run.
+        progress: Called with what is being done, steps done and steps in all.
     """
 
     view: ModelView
     data: DataInput | None
     hints: OutputHints
     seed: int
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None
 
 
 @runtime_checkable
@@ -137,7 +140,8 @@ class Weights:
     def finish(self, collected: Sequence[Any], context: Context) -> DescribedWeights:
         """Statistics of each variable, once."""
         del collected
-        return describe_weights(context.view, engine(), seed=context.seed)
+        step = functools.partial(context.progress, "weights")
+        return describe_weights(context.view, engine(), seed=context.seed, step=step)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,10 @@ class ModelSources(Mapping[str, keras.Model]):
         if isinstance(given, str | Path) or not getattr(given, "compiled", False):
             return {}
         try:
-            return dict(given.get_compile_config() or {})
+            with warnings.catch_warnings():
+                # Keras warns that a lambda is unsafe to save; nothing is saved here.
+                warnings.simplefilter("ignore")
+                return dict(given.get_compile_config() or {})
         except (TypeError, ValueError, AttributeError, NotImplementedError):
             # A loss or metric of the user's own that cannot be serialised says nothing about the task.
             return {}

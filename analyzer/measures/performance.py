@@ -11,11 +11,9 @@ from sklearn.metrics import f1_score
 from analyzer.data_types.outputs import OutputData
 from analyzer.data_types.values import Estimate
 from analyzer.measures.bootstrap import interval_estimate, multiplicities, resampling_units, unit_sums, wilson
+from analyzer.measures.calibration.proper_scores import LOG_LOSS_CLIP
 
 Floats = NDArray[np.float64]
-
-LOG_CLIP = 1e-15
-"""Probabilities are clipped to at least this in the log loss: a sure mistake costs 34.5 nats, not infinity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +86,7 @@ def classification_scores(output: OutputData, *, n_bootstrap: int, seed: int) ->
     else:
         predicted = probabilities.argmax(axis=1)
         likelihood = probabilities[np.arange(len(labels)), labels]
-    right, log_loss = (predicted == labels).astype(np.float64), -np.log(np.maximum(likelihood, LOG_CLIP))
+    right, log_loss = (predicted == labels).astype(np.float64), -np.log(np.maximum(likelihood, LOG_LOSS_CLIP))
     if right.ndim > 1:
         right, log_loss = right.mean(axis=1), log_loss.mean(axis=1)
     resampling = {"n_bootstrap": n_bootstrap, "seed": seed}

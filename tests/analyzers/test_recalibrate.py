@@ -8,11 +8,12 @@ import pytest
 from scipy.special import expit, logit, softmax
 
 from analyzer.analyzers.calibration_analyzer import CalibrationAnalyzer
-from analyzer.analyzers.recalibration import RecalibratedModel, recalibrate
-from analyzer.analyzers.recalibration_layers import calibration_layer
+from analyzer.analyzers.recalibration import recalibrate
 from analyzer.config import AnalysisConfig
 from analyzer.data_types import MultiOutput, OutputData, OutputTask, Skipped
 from analyzer.errors import DataError, ModelError
+from analyzer.inspection.recalibrated_model import RecalibratedModel
+from analyzer.inspection.recalibration_layers import calibration_layer
 from analyzer.measures.recalibration import METHODS, apply_map, fit_map, scores_of
 
 X = np.random.default_rng(0).normal(size=(300, 6)).astype("float32")

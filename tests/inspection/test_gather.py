@@ -32,8 +32,9 @@ def run(model, x, needs, *, batch_size=3, step=None, seed=0):
         arranged = inputs.arrange(model, x)
         view = open_model(model, inputs.take(arranged, slice(0, inputs.fixed_batch_size(model) or 1)))
         hints = OutputHints(model_name="model")
-        context = Context(view=view, data=DataInput(x), hints=hints, seed=seed)
-        return gather(context, arranged, needs, batch_size=batch_size, step=step), view
+        told = {} if step is None else {"progress": lambda _, done, total: step(done, total)}
+        context = Context(view=view, data=DataInput(x), hints=hints, seed=seed, **told)
+        return gather(context, arranged, needs, batch_size=batch_size), view
 
 
 def predictions(model, x, **options):

@@ -98,19 +98,24 @@ def smoothed(coefficients: Floats, bandwidth: Floats) -> Floats:
 
 
 def smooth_curve(tally: Tally, min_density: float = 0.02) -> SmoothCurve:
-    """Smoothed accuracy over confidence at the bandwidth of smECE.
+    """Confidence plus smoothed residual over confidence, at the bandwidth of smECE.
+
+    What is smoothed is what smECE integrates: the residual ``correct - confidence``. Błasiok & Nakkiran (2024) draw the
+    smoothed outcomes instead; where miscalibration is large, so is the bandwidth, and that curve is flat whatever
+    the data say. The two agree as the bandwidth shrinks.
 
     Args:
         tally: Counts of one sample.
         min_density: Points whose smoothed density is below this share of the greatest one are left out.
     """
     bandwidth = max(float(smooth_error_and_bandwidth(tally)[1][0]), 2.0 / _BANDS[1])
-    both = np.concatenate([tally.correct, tally.count]) / tally.total[0]
+    residual = tally.correct - tally.count * tally.value
+    both = np.concatenate([residual, tally.count]) / tally.total[0]
     values = smoothed(cosine_coefficients(*merge_close(both, tally.value), _BANDS[1]), np.full(2, bandwidth))[:, ::4]
     density = values[1]
     keep = density >= min_density * density.max()
     points = ((4 * np.arange(density.size) + 0.5) / (2 * _BANDS[1]))[keep]
-    accuracy = np.clip(values[0][keep] / density[keep], 0.0, 1.0)
+    accuracy = np.clip(points + values[0][keep] / density[keep], 0.0, 1.0)
     return SmoothCurve(confidence=points, accuracy=accuracy, density=density[keep], bandwidth=bandwidth)
 
 

@@ -81,7 +81,7 @@ def test_many_points_are_merged_without_harm():
     assert value == pytest.approx(smooth_calibration_error(thinned)[0], abs=1e-5)
 
 
-def test_curve_is_the_kernel_regression_at_the_bandwidth():
+def test_curve_is_the_confidence_plus_the_kernel_regression_of_the_residual():
     rng = np.random.default_rng(2)
     confidence = rng.beta(3, 1, size=400)
     correct = rng.random(400) < confidence**2
@@ -93,5 +93,6 @@ def test_curve_is_the_kernel_regression_at_the_bandwidth():
         ]
     )
     assert curve.density == pytest.approx(kernel.mean(axis=1), abs=1e-6)
-    assert curve.accuracy == pytest.approx(kernel @ correct / kernel.sum(axis=1), abs=1e-6)
+    residual = kernel @ (correct - confidence) / kernel.sum(axis=1)
+    assert curve.accuracy == pytest.approx(np.clip(curve.confidence + residual, 0, 1), abs=1e-6)
     assert curve.density.min() >= 0.02 * curve.density.max()

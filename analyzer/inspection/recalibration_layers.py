@@ -16,7 +16,8 @@ from keras import ops
 from analyzer.data_types.calibration_parts import CalibrationMap
 from analyzer.measures.recalibration import PROBABILITY_FLOOR
 
-_PACKAGE = "keras_analyzer"
+PACKAGE = "keras_analyzer"
+"""Under which Keras registers the classes."""
 
 
 def calibration_layer(fitted: CalibrationMap, *, from_logits: bool, name: str) -> keras.layers.Layer:
@@ -70,7 +71,7 @@ class _Calibration(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "activation": self.activation, "from_logits": self.from_logits}
 
 
-@keras.saving.register_keras_serializable(package=_PACKAGE)
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class ScoreScaling(_Calibration):
     """Temperature, Platt and vector scaling: activation(weights * scores + biases).
 
@@ -106,7 +107,7 @@ class ScoreScaling(_Calibration):
         return {**super().get_config(), "weights": self.scale_factors, "biases": self.offsets}
 
 
-@keras.saving.register_keras_serializable(package=_PACKAGE)
+@keras.saving.register_keras_serializable(package=PACKAGE)
 class IsotonicCalibration(_Calibration):
     """Isotonic recalibration: a monotone, piecewise linear map per class; rows are normalised under a softmax.
 
