@@ -24,13 +24,13 @@ class CompiledMetrics:
 
     Args:
         compile_config: What ``model.get_compile_config()`` returns, or the entry of a ``.keras`` file; None for a model
-            that was not compiled.
+            that was not compiled. A ``live_loss`` in it goes before its plain values, which may lack parameters.
         names: Names of the outputs, in order.
     """
 
     def __init__(self, compile_config: Mapping[str, Any] | None, names: list[str]) -> None:
         config = compile_config or {}
-        self._loss = _by_output(config.get("loss"), names)
+        self._loss = _by_output(config.get("live_loss", config.get("loss")), names)
         self._metrics = _by_output(config.get("metrics"), names)
         self._weighted_metrics = _by_output(config.get("weighted_metrics"), names)
         self._losses = losses_by_output(parse_losses(config.get("loss")), names)
@@ -55,8 +55,10 @@ class CompiledMetrics:
             rows = np.asarray(values, dtype=np.float64).reshape(len(np.asarray(output.labels)), -1)
             return np.asarray(rows.mean(axis=1))
 
-        values = _noted(compute, f"The compiled loss {hint.name} could not be computed", notes)
-        return None if values is None else (hint.name, values)
+        # Registered functions carry their package, lambdas no name.
+        name = hint.name.rpartition(">")[2].strip("_")
+        values = _noted(compute, f"The compiled loss {name} could not be computed", notes)
+        return None if values is None else (name, values)
 
     def metrics(self, output: OutputData, notes: list[str]) -> dict[str, Estimate]:
         """Compiled metrics by name, without intervals: they need not be means over samples.
@@ -68,7 +70,9 @@ class CompiledMetrics:
             notes: Receives the reasons where metrics cannot be computed.
         """
         found: dict[str, Estimate] = {}
-        weight = None if output.sample_weight is None else output.sample_weight.reshape(output.n, -1)[:, 0]
+        weight = output.sample_weight
+        if weight is not None and output.groups is not None:
+            weight = weight.reshape(output.raw.shape[:-1])
         plain, weighted = (_flat(metrics.get(output.name)) for metrics in (self._metrics, self._weighted_metrics))
         for entry, weights in [*((entry, None) for entry in plain), *((entry, weight) for entry in weighted)]:
             name = _metric_name(entry)
@@ -150,8 +154,8 @@ def _metric_name(entry: Any) -> str | None:
         return entry
     config = entry.get("config") if isinstance(entry, Mapping) else None
     if isinstance(config, Mapping):
-        return str(config.get("name") or entry["class_name"])
-    return config if isinstance(config, str) else None
+        return str(config.get("name") or entry["class_name"]).rpartition(">")[2]
+    return config.rpartition(">")[2] if isinstance(config, str) else None
 
 
 def _noted(compute: Callable[[], Any], what: str, notes: list[str]) -> Any:

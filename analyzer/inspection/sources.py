@@ -82,7 +82,10 @@ class ModelSources(Mapping[str, keras.Model]):
                 gc.collect()
 
     def compile_config(self, name: str) -> dict[str, Any]:
-        """Loss and metrics that the model was compiled with, as plain values; empty where it was not compiled."""
+        """Loss and metrics that the model was compiled with, as plain values; empty where it was not compiled.
+
+        For a live model ``live_loss`` holds the loss itself: the plain values of some losses lack their parameters.
+        """
         if name in self.facts:
             return {"loss": self.facts[name].loss, "metrics": self.facts[name].metrics}
         given = self._given[name]
@@ -92,7 +95,7 @@ class ModelSources(Mapping[str, keras.Model]):
             with warnings.catch_warnings():
                 # Keras warns that a lambda is unsafe to save; nothing is saved here.
                 warnings.simplefilter("ignore")
-                return dict(given.get_compile_config() or {})
+                return dict(given.get_compile_config() or {}) | {"live_loss": given.loss}
         except (TypeError, ValueError, AttributeError, NotImplementedError):
             # A loss or metric of the user's own that cannot be serialised says nothing about the task.
             return {}

@@ -1,12 +1,13 @@
-"""Performance equals what ``model.evaluate`` says, from predictions gathered once, and notes say what could not be had."""
+"""Performance equals what ``model.evaluate`` says, from predictions gathered once; notes say what could not be had."""
 
 import keras
 import numpy as np
 import pytest
 
 from analyzer import AnalysisConfig, DataInput, ModelAnalyzer
+from analyzer.analyzers.compiled_metrics import CompiledMetrics
 from analyzer.analyzers.performance_analyzer import PerformanceAnalyzer
-from analyzer.data_types import Failed, MultiOutput, Skipped
+from analyzer.data_types import Failed, MultiOutput, OutputData, OutputTask, Skipped
 
 L = keras.layers
 losses, metrics = keras.losses, keras.metrics
@@ -34,6 +35,10 @@ def broken(y_true, y_pred):
 @keras.saving.register_keras_serializable("performance")
 def own_loss(y_true, y_pred):
     return keras.ops.mean(keras.ops.abs(y_true - y_pred) ** 3, axis=-1)
+
+
+def nobodys_loss(y_true, y_pred):
+    return 7.0 + 0 * (y_true - y_pred)[:, 0]
 
 
 def head(activation, width, size=(4,), **options):
@@ -134,6 +139,8 @@ COMPILED = {
 }
 
 
+# Keras' own IoU metrics ask JAX for int64.
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64:UserWarning")
 @pytest.mark.parametrize("case", COMPILED)
 def test_equals_evaluate(case, tmp_path):
     build, arguments, y, loss, asked = COMPILED[case]
@@ -144,6 +151,7 @@ def test_equals_evaluate(case, tmp_path):
     task = {"task": "regression"} if case == "own loss" else {}
     found = analysed(model, (x, y), tmp_path, **task)["model"]
     assert found.notes == ()
+    assert ">" not in found.loss_name
     assert len(expected) == 1 + len(asked)
     compare(found, expected)
     assert (found.n, found.findings) == (N, ())
@@ -196,9 +204,12 @@ def test_weights_of_samples_hold_for_their_positions(tmp_path):
     model.compile(loss="sparse_categorical_crossentropy", weighted_metrics=["sparse_categorical_crossentropy"])
     x, y = RNG.normal(size=(N, 5, 4)).astype("float32"), RNG.integers(0, 3, (N, 5))
     weight = RNG.uniform(0, 3, N)
-    weight *= N / weight.sum()
-    expected = model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
-    compare(analysed(model, DataInput(x, y, weight), tmp_path)["model"], expected)
+    found = analysed(model, DataInput(x, y, weight), tmp_path)["model"]
+    p = np.take_along_axis(model.predict(x, verbose=0).astype(float), y[..., None], axis=-1)
+    expected = np.average(-np.log(p).mean(axis=(1, 2)), weights=weight)
+    assert found.loss.value == pytest.approx(expected, rel=1e-5)
+    assert found.metrics["sparse_categorical_crossentropy"].value == pytest.approx(expected, rel=1e-5)
+    assert (found.notes, found.loss.n) == ((), N)
 
 
 def two_outputs():
@@ -298,32 +309,36 @@ class TestNotes:
         assert "second_class" in found.metrics
         assert found.accuracy is not None
 
-    def test_a_loss_that_nobody_registered_gives_way_to_the_usual_one(self, tmp_path):
-        model = head("softmax", 3)
-        model.compile(loss=lambda y, p: keras.ops.mean(p, axis=-1))
-        found = analysed(model, (X, CLASSES), tmp_path)["model"]
-        assert found.loss_name == "log loss"
-        (note,) = found.notes
-        assert note.startswith("The compiled loss ")
+    def test_a_live_loss_needs_no_registration(self, tmp_path):
+        model = head(None, 2)
+        for loss, name in ((lambda y, p: 7.0 + 0 * (y - p)[:, 0], "lambda"), (nobodys_loss, "nobodys_loss")):
+            model.compile(loss=loss)
+            found = analysed(model, (X, TARGETS), tmp_path, task="regression")["model"]
+            assert (found.loss.value, found.loss_name, found.notes) == (7.0, name, ())
 
-    def test_what_a_file_names_is_not_looked_up_unless_it_belongs_to_models(self, tmp_path):
-        fetch = {"module": "os", "class_name": "function", "config": "getcwd", "registered_name": "function"}
-        wrapped = {"module": "keras.metrics", "class_name": "MeanMetricWrapper", "config": {"fn": fetch, "name": "m"}}
-        output = analysed(head("softmax", 3), (X, CLASSES), tmp_path)["model"]
-        assert output.notes == ()
-        analyzer = PerformanceAnalyzer({}, AnalysisConfig(n_bootstrap=0))
-        from analyzer.analyzers.compiled_metrics import CompiledMetrics
-        from analyzer.data_types import OutputData, OutputTask
-
+    @pytest.mark.parametrize(
+        ("named", "reason"),
+        [
+            (("os", "getcwd"), "belongs to Python, not to models"),
+            (("own_package.losses", "own"), "neither part of Keras nor registered"),
+            (("keras.utils", "get_file"), "not among the modules of which Keras makes models"),
+        ],
+    )
+    def test_what_a_file_names_is_looked_up_only_where_it_belongs_to_models(self, named, reason):
+        function = {"module": named[0], "class_name": "function", "config": named[1], "registered_name": "function"}
+        wrapped = {
+            "module": "keras.metrics",
+            "class_name": "MeanMetricWrapper",
+            "config": {"fn": function, "name": "m"},
+        }
         p = np.full((4, 3), 1 / 3)
-        made = OutputData(
-            name="o", task=OutputTask(kind="multiclass", n_classes=3), raw=p, probabilities=p, labels=CLASSES[:4]
-        )
-        config = {"loss": fetch, "metrics": [fetch, wrapped]}
-        found = analyzer._output(made, CompiledMetrics(config, ["o"]))
+        task = OutputTask(kind="multiclass", n_classes=3)
+        output = OutputData(name="o", task=task, raw=p, probabilities=p, labels=CLASSES[:4])
+        compiled = CompiledMetrics({"loss": function, "metrics": [function, wrapped]}, ["o"])
+        found = PerformanceAnalyzer({}, AnalysisConfig(n_bootstrap=0))._output(output, compiled)
         assert len(found.notes) == 3
-        assert all("UnsafeModelError" in note and "belongs to Python, not to models" in note for note in found.notes)
-        assert found.loss_name == "log loss"
+        assert all("UnsafeModelError" in note and reason in note for note in found.notes)
+        assert (found.loss_name, set(found.metrics)) == ("log loss", {"f1_macro", "balanced_accuracy"})
 
 
 def test_a_model_that_breaks_is_failed_alone(tmp_path):

@@ -14,7 +14,7 @@ from analyzer.inspection import open_model
 
 BACKEND = keras.backend.backend()
 
-# Keras itself refuses NASNet's padding on PyTorch ("`padding='same'` is not supported" for its cropped reductions).
+# Keras itself refuses: "NASNetMobile is not available with the torch backend at this time".
 NOT_ON_TORCH = {"NASNetLarge", "NASNetMobile"}
 
 ARCHITECTURES = sorted(
