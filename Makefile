@@ -53,7 +53,7 @@ $(FLOOR_READY): pyproject.toml constraints/floor.txt constraints/plain.txt
 
 # ---- the main job
 demo: $(READY)
-	$(VENV)/bin/keras-analyzer demo --output-dir demo_results
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/keras-analyzer demo --output-dir demo_results
 
 # ---- checks
 lint: $(READY)

@@ -16,6 +16,7 @@ import numpy as np
 from analyzer.config import AnalysisConfig
 from analyzer.data_types import DataInput
 
+_COMPILED = ("loss", "metrics", "weighted_metrics")
 _PACKAGES = ("keras-analyzer", "keras", "numpy", "scipy", "scikit-learn", "matplotlib")
 
 
@@ -41,7 +42,7 @@ def describe(
         "analyses": list(analyses),
         "data": None if sample is None else _describe_sample(sample),
         "files": {
-            name: {k: v for k, v in dataclasses.asdict(facts).items() if k not in ("loss", "metrics")}
+            name: {k: v for k, v in dataclasses.asdict(facts).items() if k not in _COMPILED}
             for name, facts in files.items()
         },
     }
@@ -55,8 +56,9 @@ def now() -> str:
 def _describe_sample(sample: DataInput) -> dict[str, Any]:
     indices = np.arange(len(sample)) if sample.indices is None else sample.indices
     digest = hashlib.sha256()
-    for array in keras.tree.flatten([sample.x_data, sample.y_data]):
+    for array in keras.tree.flatten([sample.x_data, sample.y_data, sample.sample_weight]):
         if array is not None:
+            digest.update(f"{array.dtype.str} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
     return {
         "n": len(sample),

@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from typing import TypeVar, cast
 
 from analyzer.analyzers.base import BaseAnalyzer
+from analyzer.data_types.results import RESERVED
 from analyzer.errors import ConfigError
 
 ENTRY_POINT_GROUP = "analyzer.analyzers"
@@ -35,10 +36,12 @@ def register_analyzer(cls: A) -> A:
         cls: A subclass of `BaseAnalyzer`.
 
     Raises:
-        ConfigError: If it is no such subclass, or its name is taken by another class.
+        ConfigError: If it is no such subclass, or its name is taken by another class or by `AnalysisResults`.
     """
     if not (isinstance(cls, type) and issubclass(cls, BaseAnalyzer)):
         raise ConfigError(f"register_analyzer got {cls!r}; expected a subclass of BaseAnalyzer.")
+    if cls.name in RESERVED and cls.name not in _BUILT_IN:
+        raise ConfigError(f"{cls.name!r} is a name of AnalysisResults itself. Give {cls.__name__} another `name`.")
     known = _registered.get(cls.name)
     # Running a notebook cell again defines the class anew under its old name.
     same = known is not None and (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
@@ -54,7 +57,11 @@ def analyzer_classes() -> dict[str, type[BaseAnalyzer]]:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             cls = point.load()
-            found.setdefault(cls.name, cls)
+            if not (isinstance(cls, type) and issubclass(cls, BaseAnalyzer)):
+                raise TypeError(f"{cls!r} is no subclass of BaseAnalyzer")
+            if cls.name in found or cls.name in RESERVED:
+                raise ValueError(f"the name {cls.name!r} is taken")
+            found[cls.name] = cls
         except Exception as error:  # noqa: BLE001 - somebody else's package must not break the run
             logger.warning("the analyzer plugin %r cannot be loaded: %s: %s", point.name, type(error).__name__, error)
     return found | _registered

@@ -63,6 +63,7 @@ class ModelFileFacts:
         custom_objects: Registered names of the classes and functions that do not come with Keras, in the file's order.
         loss: The `loss` of its `compile_config` as plain JSON; None if it was not compiled. See `compiled_losses`.
         metrics: The `metrics` of its `compile_config` as plain JSON; None if there are none.
+        weighted_metrics: Its `weighted_metrics` likewise.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ModelFileFacts:
     custom_objects: tuple[str, ...]
     loss: Any
     metrics: Any
+    weighted_metrics: Any = None
 
 
 def preflight(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> ModelFileFacts:
@@ -109,6 +111,7 @@ def preflight(path: str | Path, custom_objects: Mapping[str, Any] | None = None)
         custom_objects=_custom_names(found),
         loss=compile_config.get("loss"),
         metrics=compile_config.get("metrics"),
+        weighted_metrics=compile_config.get("weighted_metrics"),
     )
 
 

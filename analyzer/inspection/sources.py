@@ -87,7 +87,8 @@ class ModelSources(Mapping[str, keras.Model]):
         For a live model ``live_loss`` holds the loss itself: the plain values of some losses lack their parameters.
         """
         if name in self.facts:
-            return {"loss": self.facts[name].loss, "metrics": self.facts[name].metrics}
+            facts = self.facts[name]
+            return {"loss": facts.loss, "metrics": facts.metrics, "weighted_metrics": facts.weighted_metrics}
         given = self._given[name]
         if isinstance(given, str | Path) or not getattr(given, "compiled", False):
             return {}
