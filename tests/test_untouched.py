@@ -63,19 +63,23 @@ NEVER_COMPILED = [
 ]
 
 
-def pass_over(model, x, *, step=None):
+def silent(what, done, total):
+    pass
+
+
+def pass_over(model, x, *, progress=silent):
     with untouched_process():
         arranged = inputs.arrange(model, x)
         view = open_model(model, inputs.take(arranged, slice(0, inputs.fixed_batch_size(model) or 1)))
-        context = Context(view=view, data=DataInput(x), hints=OutputHints(model_name="m"), seed=0)
-        return gather(context, arranged, NEEDS, batch_size=3, step=step).material
+        context = Context(view=view, data=DataInput(x), hints=OutputHints(model_name="m"), seed=0, progress=progress)
+        return gather(context, arranged, NEEDS, batch_size=3).material
 
 
 class Cancelled(BaseException):
     """Not an Exception: nothing may catch it on the way."""
 
 
-def cancel(done, total):
+def cancel(what, done, total):
     if done < total:
         raise Cancelled
 
@@ -109,7 +113,7 @@ def test_cancelled_between_batches_everything_is_as_it_was(name):
     model, x, _ = specimen(name)
     before = footprint.both(model)
     with pytest.raises(Cancelled):
-        pass_over(model, x, step=cancel)
+        pass_over(model, x, progress=cancel)
     assert_same(before, footprint.both(model))
 
 

@@ -65,6 +65,18 @@ class ScaledShift(L.Layer):
 
 
 @keras.saving.register_keras_serializable("zoo")
+class Transposed(L.Layer):
+    """Uses the kernel of another layer: weight tying. The variable has two owners."""
+
+    def __init__(self, tied_to: L.Dense, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel = tied_to.kernel
+
+    def call(self, x):
+        return ops.matmul(x, ops.transpose(self.kernel))
+
+
+@keras.saving.register_keras_serializable("zoo")
 class BatchMean(L.Layer):
     """Subtracts the mean of the batch, also at inference: each sample depends on its neighbours."""
 
@@ -336,6 +348,14 @@ def activation_layer_head(n: int) -> Specimen:
 def custom_layer(n: int) -> Specimen:
     layers = [keras.Input((4,)), ScaledShift(name="own"), L.Dense(2, name="head")]
     return Specimen(keras.Sequential(layers), normal(n, 4))
+
+
+@specimen
+def tied_weights(n: int) -> Specimen:
+    inputs = keras.Input((4,))
+    encoder = L.Dense(3, activation="tanh", name="encoder")
+    code = encoder(inputs)
+    return Specimen(keras.Model(inputs, Transposed(encoder, name="decoder")(code)), normal(n, 4))
 
 
 @specimen

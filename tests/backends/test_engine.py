@@ -173,6 +173,22 @@ class TestScopes:
             assert self.switches() == inside
         assert self.switches() == before
 
+    def test_deterministic_restores_what_the_user_had_switched_on(self):
+        with engine().deterministic():
+            before = self.switches()
+            if BACKEND == "torch":
+                import torch
+
+                torch.backends.cudnn.benchmark = True
+            mine = self.switches()
+            with engine().deterministic():
+                inside = self.switches()
+            after = self.switches()
+            if BACKEND == "torch":
+                torch.backends.cudnn.benchmark = False
+        assert after == mine
+        assert inside == before
+
     def test_random_state_of_the_framework_is_restored_also_when_the_body_raises(self):
         keras.utils.set_random_seed(3)
         control = [framework_draw(), framework_draw()]

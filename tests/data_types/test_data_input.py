@@ -163,6 +163,12 @@ class TestSample:
         kept = np.bincount(labels[drawn.indices], minlength=len(counts))
         assert (np.abs(kept - np.array(counts) * wanted / n) < 1).all()
 
+    def test_what_is_left_over_goes_to_the_largest_remainders(self):
+        # Exactly 1.4, 2.1 and 3.5 of the classes: the last sample goes to the half.
+        y = np.repeat([0, 1, 2], [20, 30, 50])
+        drawn = DataInput(np.zeros((100, 1)), y).sample(7, seed=0)
+        assert np.bincount(drawn.y_data).tolist() == [1, 2, 4]
+
     @pytest.mark.parametrize(
         "y",
         [

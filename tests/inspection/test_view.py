@@ -39,6 +39,7 @@ LAYERS = {
     "softmax_layer_head": ["logits", "head"],
     "activation_layer_head": ["logits", "head", "drop"],
     "custom_layer": ["own", "head"],
+    "tied_weights": ["encoder", "decoder"],
     "rematerialised": ["hidden", "nested/inner", "head"],
     "noisy_while_training": ["noise", "hidden", "bn", "dropout", "head"],
     "stateful_fixed_batch": ["gru/gru_cell", "head"],

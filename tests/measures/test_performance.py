@@ -12,7 +12,7 @@ from sklearn import metrics
 
 from analyzer.data_types import OutputData, OutputTask
 from analyzer.measures.performance import (
-    LOG_CLIP,
+    LOG_LOSS_CLIP,
     classification_scores,
     mean_estimate,
     point_predictions,
@@ -108,9 +108,9 @@ class TestClasses:
 
     def test_a_sure_mistake_costs_the_clip_and_not_infinity(self):
         p = np.array([[1.0, 0.0]])
-        assert scores(output("multiclass", p, np.array([1]), p)).loss.value == -np.log(LOG_CLIP)
+        assert scores(output("multiclass", p, np.array([1]), p)).loss.value == -np.log(LOG_LOSS_CLIP)
         p = np.array([[1.0, 0.0], [0.0, 1.0]])
-        assert scores(output("multilabel", p, np.array([[0, 1], [0, 1]]), p)).loss.value == -np.log(LOG_CLIP) / 2
+        assert scores(output("multilabel", p, np.array([[0, 1], [0, 1]]), p)).loss.value == -np.log(LOG_LOSS_CLIP) / 2
 
     def test_one_half_is_no_for_both_sides(self):
         p = np.array([0.5, 0.5])
