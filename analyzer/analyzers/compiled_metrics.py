@@ -50,8 +50,7 @@ class CompiledMetrics:
             _refuse_code(config)
             function = keras.losses.get(config)
             function = getattr(function, "call", function)
-            labels, predictions = _as_keras(output, sparse=hint.name.startswith("sparse"))
-            values = keras.ops.convert_to_numpy(function(labels, predictions))
+            values = keras.ops.convert_to_numpy(function(*_tensors(output, sparse=hint.name.startswith("sparse"))))
             rows = np.asarray(values, dtype=np.float64).reshape(len(np.asarray(output.labels)), -1)
             return np.asarray(rows.mean(axis=1))
 
@@ -101,7 +100,7 @@ def _metric_value(
     _refuse_code(entry)
     made = keras.metrics.get(entry)
     metric = made if isinstance(made, keras.metrics.Metric) else keras.metrics.MeanMetricWrapper(made, name)
-    metric.update_state(*_as_keras(output, sparse=sparse), sample_weight=weight)
+    metric.update_state(*_tensors(output, sparse=sparse), sample_weight=weight)
     return float(np.mean(keras.ops.convert_to_numpy(metric.result())))
 
 
@@ -119,8 +118,14 @@ def _is_accuracy(entry: Any) -> bool:
     return _metric_name(entry) in _ACCURACY
 
 
+def _tensors(output: OutputData, *, sparse: bool) -> tuple[Any, Any]:
+    """Labels and raw predictions as tensors of the backend: a user's own function need not understand arrays."""
+    labels, raw = _as_keras(output, sparse=sparse)
+    return keras.ops.convert_to_tensor(labels), keras.ops.convert_to_tensor(raw)
+
+
 def _as_keras(output: OutputData, *, sparse: bool) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Labels and raw predictions as a Keras loss expects them."""
+    """Labels and raw predictions in the form that a Keras loss expects."""
     labels, raw = output.labels, np.asarray(output.raw, dtype=np.float32)
     if labels is None:
         raise ValueError("no labels")

@@ -180,6 +180,14 @@ class TestFiles:
             filled("calibration", synthetic.classification(1, n=400)).to_json(tmp_path)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
+    def test_who_is_reading_the_old_files_reads_them_whole(self, tmp_path):
+        filled("calibration", classification(1)).to_json(tmp_path)
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        with (tmp_path / JSON_NAME).open("rb") as document, (tmp_path / ARRAYS_NAME).open("rb") as arrays:
+            filled("calibration", classification(2, n=500)).to_json(tmp_path)
+            assert (document.read(), arrays.read()) == (before[JSON_NAME], before[ARRAYS_NAME])
+        assert len(AnalysisResults.load(tmp_path).calibration["model"].confidence) == 500
+
     def test_files_are_as_readable_as_any_of_the_user(self, tmp_path):
         plain_file = tmp_path / "other.txt"
         plain_file.touch()

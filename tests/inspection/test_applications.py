@@ -77,6 +77,7 @@ def check_order(view):
     assert edges >= 0.5 * len(view.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLE)
 def test_one_of_each_family(name, zero_weights):
     check(name)
