@@ -79,9 +79,9 @@ test-full: setup
 legs: $(BACKENDS:%=leg-%) leg-plain
 legs-full: $(BACKENDS:%=full-%) leg-plain
 
-# Tests that need no Keras run once beside JAX and once without any backend, not three times more.
-leg-jax full-jax: MARKS =
-leg-tensorflow leg-torch full-tensorflow full-torch: MARKS = and not plain
+# Tests that need no Keras run in the leg without it; what no backend changes runs beside JAX only.
+leg-jax full-jax: MARKS = and not plain
+leg-tensorflow leg-torch full-tensorflow full-torch: MARKS = and not plain and not once
 
 $(BACKENDS:%=leg-%): leg-%: $(READY)
 	KERAS_BACKEND=$* $(VENV)/bin/python -m pytest -m 'not full $(MARKS)' -o cache_dir=.pytest_cache/$*

@@ -13,6 +13,8 @@ import pytest
 from analyzer import AnalysisConfig, DataInput, ModelAnalyzer
 from analyzer.data_types import Skipped
 
+pytestmark = [pytest.mark.slow, pytest.mark.once]
+
 N = 300
 
 

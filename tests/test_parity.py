@@ -18,7 +18,7 @@ BACKENDS = ("jax", "tensorflow", "torch")
 RESOLUTION = {"p_value": 0.1, "ks_p_value": 0.1, "iterations": 1e9, "condition": 1e9}
 """Absolute slack of what has a resolution of its own: Monte-Carlo p-values, and counts of iterations."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 @pytest.fixture(scope="module")
