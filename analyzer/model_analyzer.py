@@ -97,8 +97,8 @@ class ModelAnalyzer:
         results.training_history = self.training_history
         deterministic = engine().deterministic() if self.config.deterministic else contextlib.nullcontext()
         with untouched_process(), deterministic, Progress(self.config.progress) as progress:
-            analyzers = [cls(self.models, self.config) for cls in chosen.values()]
-            cache = self._gather(analyzers, sample, results, progress)
+            analyzers, needs = self._prepared(chosen, results)
+            cache = self._gather(needs, sample, results, progress)
             self._analyze(analyzers, sample, results, cache)
         results.provenance = provenance.describe(self.config, self.models.facts, sample, list(chosen))
         results.measured["seconds"] = {**results.measured.get("seconds", {}), "total": time.perf_counter() - started}
@@ -136,11 +136,27 @@ class ModelAnalyzer:
         off = {name for name in ANALYSES if not getattr(self.config, f"analyze_{name}")}
         return {name: cls for name, cls in classes.items() if name not in off}
 
+    def _prepared(
+        self, chosen: Mapping[str, type[BaseAnalyzer]], results: AnalysisResults
+    ) -> tuple[list[BaseAnalyzer], list[Need]]:
+        """The analyzers that can be made, and what they need, each need once; a broken one never loses another."""
+        analyzers: list[BaseAnalyzer] = []
+        needs: dict[Need, None] = {}
+        for name, cls in chosen.items():
+            try:
+                analyzer = cls(self.models, self.config)
+                needs |= dict.fromkeys(analyzer.needs())
+            except Exception as error:  # noqa: BLE001 - somebody else's class must not break the run
+                logger.warning("analysis %r failed: %s: %s", name, type(error).__name__, error)
+                _record_failure(results, name, failed(error))
+            else:
+                analyzers.append(analyzer)
+        return analyzers, list(needs)
+
     def _gather(
-        self, analyzers: Sequence[BaseAnalyzer], sample: DataInput | None, results: AnalysisResults, progress: Progress
+        self, needs: Sequence[Need], sample: DataInput | None, results: AnalysisResults, progress: Progress
     ) -> dict[str, dict[Any, Any]]:
         """One pass per model for all needs; a model that cannot be opened or run keeps its error as material."""
-        needs = list(dict.fromkeys(need for analyzer in analyzers for need in analyzer.needs()))
         cache: dict[str, dict[Any, Any]] = {}
         seconds: dict[str, float] = {}
         for name in self.models:
@@ -155,7 +171,16 @@ class ModelAnalyzer:
         if all(isinstance(error, Exception) for error in errors):
             raise errors[0]
         results.measured["seconds"] = {"gather": seconds}
+        self._warn_of_unknown_names(cache)
         return cache
+
+    def _warn_of_unknown_names(self, cache: Mapping[str, Any]) -> None:
+        """A task for a name that is neither a model nor an output has no effect; say so."""
+        outputs = {name for found in cache.values() for name in _output_names(found.get(Predictions()))}
+        for option in ("task", "from_logits"):
+            said = getattr(self.config, option)
+            for name in sorted(set(said if isinstance(said, Mapping) else ()) - set(self.models) - outputs):
+                logger.warning("%s names %r, which is neither a model nor an output of one: ignored", option, name)
 
     def _gather_model(
         self,
@@ -220,6 +245,10 @@ class ModelAnalyzer:
 
     def _visualizer(self, cls: type[BaseVisualizer]) -> BaseVisualizer:
         return cls(self.results, self.config, self.output_dir, model_colors(list(self.models)))
+
+
+def _output_names(material: Any) -> list[str]:
+    return list(material) if isinstance(material, Mapping) else []
 
 
 def _raw_predictions(material: Any) -> Any:
