@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,9 +150,10 @@ def load(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> k
 
     import keras
 
-    # Registers OWN_CLASSES with Keras.
     from analyzer.inspection.guard import untouched_process
 
+    # Registers OWN_CLASSES with Keras.
+    import_module("analyzer.inspection.recalibrated_model")
     _warn_if_outdated(keras.__version__)
     with untouched_process():
         try:

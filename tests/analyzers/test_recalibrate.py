@@ -1,6 +1,8 @@
 """`recalibrate` on every backend: right numbers, shared weights, and files that come back."""
 
 import dataclasses
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -224,3 +226,19 @@ def test_wrong_use_is_one_clear_error():
         recalibrate(model, dataclasses.replace(result, recalibration=(), notes=("Too few.",)))
     with pytest.raises(DataError, match="No output"):
         recalibrate(model, MultiOutput(outputs={"a": Skipped("a regression")}))
+
+
+@pytest.mark.slow
+def test_the_audit_opens_a_saved_one_by_itself(tmp_path):
+    model = keras.Sequential([keras.Input((6,)), head(4, "softmax")])
+    recalibrated = recalibrate(model, calibration(run(model), "multiclass"))
+    recalibrated.save(tmp_path / "m.keras")
+    np.save(tmp_path / "x.npy", X)
+    program = (
+        "import sys, numpy, keras; from analyzer.inspection.model_file import load; "
+        "numpy.save(sys.argv[3], keras.ops.convert_to_numpy(load(sys.argv[1])(numpy.load(sys.argv[2]))))"
+    )
+    files = [str(tmp_path / name) for name in ("m.keras", "x.npy", "out.npy")]
+    done = subprocess.run([sys.executable, "-c", program, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert np.load(tmp_path / "out.npy") == pytest.approx(run(recalibrated), abs=1e-6)
