@@ -21,6 +21,8 @@ from analyzer.data_types.performance import PerformanceResult
 from analyzer.data_types.weights import Health, ParameterTotals, WeightResult
 from analyzer.errors import ConfigError, DataError, DeviceMemoryError, MissingExtraError, ModelError, OutputError
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -14,6 +14,8 @@ from analyzer.data_types import Failed, Skipped
 from analyzer.errors import ConfigError, DataError, ModelError, OutputError
 from analyzer.visualizers.base import BaseVisualizer
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(60, 4)).astype("float32"), RNG.integers(0, 3, 60)
 QUIET = AnalysisConfig(save_plots=False, n_bootstrap=0, progress=False, verbose=False)

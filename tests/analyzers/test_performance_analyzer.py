@@ -9,6 +9,8 @@ from analyzer.analyzers.compiled_metrics import CompiledMetrics
 from analyzer.analyzers.performance_analyzer import PerformanceAnalyzer
 from analyzer.data_types import Failed, MultiOutput, OutputData, OutputTask, Skipped
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 losses, metrics = keras.losses, keras.metrics
 N = 40

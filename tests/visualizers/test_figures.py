@@ -14,7 +14,7 @@ from analyzer.visualizers.style import STYLES, style_context
 from analyzer.visualizers.weight_visualizer import HistogramVisualizer
 from tests.visualizers import synthetic
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.slow]
 
 CASES = {
     "one": lambda: synthetic.results(("mlp",)),

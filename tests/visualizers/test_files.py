@@ -17,7 +17,7 @@ from analyzer.visualizers.base import BaseVisualizer
 from analyzer.visualizers.registry import BUILT_IN, register_visualizer, visualizer_classes
 from tests.visualizers import synthetic
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.slow]
 
 FILES = {
     "summary_dashboard",
