@@ -13,6 +13,8 @@ from analyzer.inspection.needs import Activations, Context, Features, Prediction
 from analyzer.inspection.outputs import OutputHints
 from tests import footprint, zoo
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 
 NEEDS = [Predictions(), Activations(n_samples=4), Features(), Weights()]
@@ -126,7 +128,6 @@ def test_a_layer_that_raises_inside_the_pass_leaves_no_trace():
     assert_same(before, footprint.both(model))
 
 
-@pytest.mark.slow
 def test_the_next_epoch_is_the_one_that_would_have_come():
     """The strongest form: training goes on to the bit as if nobody had looked."""
 
@@ -163,7 +164,6 @@ def audit(model, x, y, folder, *, save_plots=False, **options):
     return analyzer.analyze(DataInput(x, y))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["noisy_while_training", "stateful_fixed_batch"])
 def test_an_audit_with_a_broken_analysis_leaves_no_trace(name, tmp_path):
     model, x, y = specimen(name)
@@ -174,7 +174,6 @@ def test_an_audit_with_a_broken_analysis_leaves_no_trace(name, tmp_path):
     assert results.calibration["m"].ece.n == 8
 
 
-@pytest.mark.slow
 def test_an_audit_with_figures_leaves_the_settings_of_matplotlib(tmp_path):
     import matplotlib as mpl
 
@@ -186,7 +185,6 @@ def test_an_audit_with_figures_leaves_the_settings_of_matplotlib(tmp_path):
     assert list(tmp_path.glob("*.png"))
 
 
-@pytest.mark.slow
 def test_two_deterministic_audits_are_equal_to_the_bit(tmp_path):
     model, x, y = specimen("noisy_while_training")
     for folder in ("a", "b"):
