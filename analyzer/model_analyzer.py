@@ -206,11 +206,13 @@ class ModelAnalyzer:
             context = Context(
                 view=view,
                 data=sample,
+                arranged=arranged,
                 hints=hints,
                 seed=self.config.seed,
+                batch_size=self.config.batch_size,
                 progress=lambda what, done, total: progress.step(f"{name}: {what}", done, total),
             )
-            gathered = gather(context, arranged, needs, batch_size=self.config.batch_size)
+            gathered = gather(context, needs)
             results.findings[name] = tuple(gathered.findings)
             return {
                 **gathered.material,

@@ -55,7 +55,8 @@ def _measure(name: str, model: keras.Model, repetitions: int) -> Ratio:
     view = open_model(model, x[:1])
     need = Predictions()
     run = Pass(view, need.taps(view), x, batch_size=BATCH, seed=0)
-    context = Context(view=view, data=DataInput(x, y), hints=OutputHints(model_name=name), seed=0)
+    hints = OutputHints(model_name=name)
+    context = Context(view=view, data=DataInput(x, y), arranged=x, hints=hints, seed=0, batch_size=BATCH)
 
     def gather() -> object:
         collected = run.run()

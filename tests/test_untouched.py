@@ -73,8 +73,16 @@ def pass_over(model, x, *, progress=silent):
     with untouched_process():
         arranged = inputs.arrange(model, x)
         view = open_model(model, inputs.take(arranged, slice(0, inputs.fixed_batch_size(model) or 1)))
-        context = Context(view=view, data=DataInput(x), hints=OutputHints(model_name="m"), seed=0, progress=progress)
-        return gather(context, arranged, NEEDS, batch_size=3).material
+        context = Context(
+            view=view,
+            data=DataInput(x),
+            arranged=arranged,
+            hints=OutputHints(model_name="m"),
+            seed=0,
+            batch_size=3,
+            progress=progress,
+        )
+        return gather(context, NEEDS).material
 
 
 class Cancelled(BaseException):

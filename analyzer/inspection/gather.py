@@ -47,14 +47,13 @@ class Gathered:
     batch_size: int | None = None
 
 
-def gather(context: Context, arranged: Any | None, needs: Sequence[Need], *, batch_size: int) -> Gathered:
+def gather(context: Context, needs: Sequence[Need]) -> Gathered:
     """Run a model once over the data and serve every need from that.
 
     Args:
-        context: The opened model, the data and what is known about its outputs.
-        arranged: Inputs of all samples in the structure that the model is called with, or None without data.
+        context: The opened model, the data and what is known about its outputs. A batch size that the model fixes
+            goes before that of the context.
         needs: What is asked for; equal needs are served once.
-        batch_size: Samples per batch; a batch size that the model fixes goes before it.
 
     Raises:
         DeviceMemoryError: If a single sample does not fit into memory.
@@ -63,7 +62,7 @@ def gather(context: Context, arranged: Any | None, needs: Sequence[Need], *, bat
     plans: dict[Need, tuple[Tap, ...]] = {}
     for need in dict.fromkeys(needs):
         try:
-            if need.requires_data and arranged is None:
+            if need.requires_data and context.arranged is None:
                 raise Unsupported("No data were given: pass data=DataInput(x_data=..., y_data=...).")
             plans[need] = need.taps(context.view)
         except Unsupported as reason:
@@ -72,7 +71,7 @@ def gather(context: Context, arranged: Any | None, needs: Sequence[Need], *, bat
     collected: Mapping[Tap, Any] = {}
     if taps:
         step = functools.partial(context.progress, "predictions")
-        run = Pass(context.view, taps, arranged, batch_size=batch_size, seed=context.seed, step=step)
+        run = Pass(context.view, taps, context.arranged, batch_size=context.batch_size, seed=context.seed, step=step)
         try:
             collected = run.run()
         finally:

@@ -31,6 +31,8 @@ class Context:
     Attributes:
         view: The opened model.
         data: The samples looked at, or None.
+        arranged: Their inputs in the structure that the model is called with, or None.
+        batch_size: Samples per batch.
         hints: What the user and the file say about the outputs.
         seed: Seed of the run.
         progress: Called with what is being done, steps done and steps in all.
@@ -38,8 +40,10 @@ class Context:
 
     view: ModelView
     data: DataInput | None
+    arranged: Any | None
     hints: OutputHints
     seed: int
+    batch_size: int
     progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None
 
 

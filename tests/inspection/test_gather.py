@@ -33,8 +33,10 @@ def run(model, x, needs, *, batch_size=3, step=None, seed=0):
         view = open_model(model, inputs.take(arranged, slice(0, inputs.fixed_batch_size(model) or 1)))
         hints = OutputHints(model_name="model")
         told = {} if step is None else {"progress": lambda _, done, total: step(done, total)}
-        context = Context(view=view, data=DataInput(x), hints=hints, seed=seed, **told)
-        return gather(context, arranged, needs, batch_size=batch_size), view
+        context = Context(
+            view=view, data=DataInput(x), arranged=arranged, hints=hints, seed=seed, batch_size=batch_size, **told
+        )
+        return gather(context, needs), view
 
 
 def predictions(model, x, **options):
@@ -170,8 +172,9 @@ def test_a_fixed_batch_size_is_respected(n):
     seen.clear()
     with untouched_process():
         view = open_model(model)
-        context = Context(view=view, data=DataInput(data), hints=OutputHints(model_name="m"), seed=0)
-        found = gather(context, data, [Predictions()], batch_size=32)
+        hints = OutputHints(model_name="m")
+        context = Context(view=view, data=DataInput(data), arranged=data, hints=hints, seed=0, batch_size=32)
+        found = gather(context, [Predictions()])
     assert seen == {4}
     assert found.batch_size == 4
     np.testing.assert_array_equal(next(iter(found.material[Predictions()].values())).raw, data)
@@ -369,8 +372,9 @@ class TestNeeds:
 
     def test_without_data_what_needs_data_is_skipped(self):
         view = open_model(sequential(L.Dense(2)))
-        context = Context(view=view, data=None, hints=OutputHints(model_name="m"), seed=0)
-        material = gather(context, None, [Predictions()], batch_size=3).material
+        hints = OutputHints(model_name="m")
+        context = Context(view=view, data=None, arranged=None, hints=hints, seed=0, batch_size=3)
+        material = gather(context, [Predictions()]).material
         assert "No data were given" in material[Predictions()].reason
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
