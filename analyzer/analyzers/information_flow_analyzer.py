@@ -1,4 +1,4 @@
-"""What passes through the layers: activation statistics, dead units and effective rank."""
+"""What passes through the layers, what comes back as gradient, and what each layer knows."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any, ClassVar
 import numpy as np
 
 from analyzer.analyzers.base import BaseAnalyzer, material
-from analyzer.data_types import AnalysisResults, DataInput, Estimate, Finding
-from analyzer.data_types.information_flow import InformationFlowResult, LayerFlow
-from analyzer.inspection.needs import Activations, LayerActivations, Need
-from analyzer.measures.flow import effective_rank, still_alive_bound
-
-DEAD_SHARE_WARNING = 0.5
-"""A layer more than half of whose units never fire has less capacity than its width says."""
-
-_RECTIFIERS = ("relu", "relu6")
+from analyzer.analyzers.flow_findings import FlowEvidence, flow_findings
+from analyzer.analyzers.layer_flow import describe_layer
+from analyzer.data_types import AnalysisResults, DataInput
+from analyzer.data_types.information_flow import GradientFlow, InformationFlowResult, LastHidden
+from analyzer.errors import Unsupported
+from analyzer.inspection.activations import Activations, GatheredActivations
+from analyzer.inspection.classifier import Classifier, LastLayer
+from analyzer.inspection.gradients import GatheredGradients, Gradients
+from analyzer.inspection.needs import Need
+from analyzer.measures.neural_collapse import neural_collapse
 
 
 class InformationFlowAnalyzer(BaseAnalyzer):
-    """Follows activations through every layer call that fires the same way on all backends."""
+    """Follows activations forward through every call of every layer, and the gradient of a loss back."""
 
     name: ClassVar[str] = "information_flow"
 
@@ -29,93 +30,67 @@ class InformationFlowAnalyzer(BaseAnalyzer):
         return True
 
     def needs(self) -> tuple[Need, ...]:
-        """Statistics of every layer call."""
-        return (Activations(),)
+        """Statistics and kept rows of every layer call, gradients, and what the classifier receives."""
+        return (Activations(), Gradients(), Classifier())
 
     def analyze(self, results: AnalysisResults, data: DataInput | None, cache: Mapping[str, Any]) -> None:
         """Fill ``results.information_flow``."""
         n = 0 if data is None else len(data)
-        results.information_flow = self.each_model(lambda name: _result(material(cache, name, Activations()), n))
+        results.information_flow = self.each_model(lambda name: _result(cache, name, n))
 
 
-def _result(calls: tuple[LayerActivations, ...], n: int) -> InformationFlowResult:
-    layers = tuple(_layer(call, n) for call in calls)
-    return InformationFlowResult(n=n, layers=layers, skipped={}, findings=tuple(_findings(layers, n)))
-
-
-def _layer(call: LayerActivations, n: int) -> LayerFlow:
-    moments = call.moments
-    mean, variance = moments["mean"], moments["variance"]
-    units = len(mean)
-    overall = mean.mean()
-    dead = int((moments["zero_share"] == 1).sum()) if _rectifies(call.layer.layer) else None
-    rank = effective_rank(call.rows)
-    return LayerFlow(
-        id=call.layer.id if call.call == 0 else f"{call.layer.id}@{call.call + 1}",
-        kind=call.layer.kind,
-        order=call.layer.order,
-        n_units=units,
-        n_values=int(moments["count"][0]),
-        mean=_finite(overall),
-        std=_finite(np.sqrt(variance.mean() + ((mean - overall) ** 2).mean())),
-        min=_finite(moments["min"].min()),
-        max=_finite(moments["max"].max()),
-        sparsity=float(moments["zero_share"].mean()),
-        positive_ratio=float(moments["positive_share"].mean()),
-        dead_units=dead,
-        dead_bound=still_alive_bound(n) if dead else None,
-        unit_mean=mean,
-        unit_std=np.sqrt(variance),
-        unit_zero_share=moments["zero_share"],
-        effective_rank=None if rank is None else Estimate(value=rank, n=len(call.rows)),
-        effective_rank_ceiling=min(len(call.rows) - 1, units) if len(call.rows) > 1 else None,
+def _result(cache: Mapping[str, Any], name: str, n: int) -> InformationFlowResult:
+    found: GatheredActivations = material(cache, name, Activations())
+    gradients, why_not = _unless_unsupported(cache, name, Gradients())
+    last, _ = _unless_unsupported(cache, name, Classifier())
+    layers = tuple(describe_layer(call, found, gradients, n) for call in found.calls)
+    flow = _gradient_flow(gradients)
+    evidence = FlowEvidence(found=found, layers=layers, gradients=flow, n=n)
+    return InformationFlowResult(
+        n=n,
+        n_kept=found.n_kept,
+        layers=layers,
+        skipped=found.skipped,
+        cka_layers=tuple(layer.id for layer in layers),
+        cka=_cka(found),
+        gradients=flow,
+        gradients_reason=why_not,
+        last_hidden=None if last is None else _last_hidden(last),
+        findings=tuple(flow_findings(evidence)),
     )
 
 
-def _rectifies(layer: Any) -> bool:
-    activation = getattr(layer, "activation", None)
-    return getattr(activation, "__name__", None) in _RECTIFIERS or type(layer).__name__ == "ReLU"
+def _unless_unsupported(cache: Mapping[str, Any], name: str, need: Need) -> tuple[Any, str | None]:
+    try:
+        return material(cache, name, need), None
+    except Unsupported as reason:
+        return None, str(reason)
 
 
-def _finite(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _gradient_flow(gradients: GatheredGradients | None) -> GradientFlow | None:
+    if gradients is None:
+        return None
+    return GradientFlow(loss=gradients.loss, n=gradients.n, variables=gradients.variables)
 
 
-def _findings(layers: tuple[LayerFlow, ...], n: int) -> list[Finding]:
-    found = []
-    broken = next((layer for layer in layers if layer.mean is None or layer.max is None or layer.min is None), None)
-    if broken is not None:
-        found.append(
-            Finding(
-                kind="not_finite",
-                layer=broken.id,
-                severity="error",
-                evidence={"n": n},
-                message=f"NaN or infinity first appears in the output of {broken.id}. Look at its weights and inputs.",
-            )
-        )
-    found += [_dead_finding(layer, n) for layer in layers if layer.dead_units]
-    return found
+def _cka(found: GatheredActivations) -> np.ndarray:
+    """Inner products of the centred Gram matrices: unbiased linear CKA of every pair of layers."""
+    grams = np.stack([call.representation.gram for call in found.calls]).astype(np.float64)
+    similar: np.ndarray = np.clip(grams @ grams.T, -1.0, 1.0)
+    return similar
 
 
-def _dead_finding(layer: LayerFlow, n: int) -> Finding:
-    dead = layer.dead_units or 0
-    share = dead / layer.n_units
-    severity = "error" if share == 1 else "warning" if share > DEAD_SHARE_WARNING else "info"
-    return Finding(
-        kind="dead_units",
-        layer=layer.id,
-        severity=severity,  # type: ignore[arg-type]
-        evidence={
-            "dead_units": dead,
-            "units": layer.n_units,
-            "share": share,
-            "threshold": DEAD_SHARE_WARNING,
-            "n": n,
-            "may_still_fire": layer.dead_bound,
-        },
-        message=(
-            f"{dead} of {layer.n_units} units of {layer.id} were zero for all {n} samples. Lower the learning rate, "
-            "warm it up, or use a leaky activation if the width is needed."
-        ),
+def _last_hidden(last: LastLayer) -> LastHidden | None:
+    found = neural_collapse(last.features, last.labels, weights=last.kernel, decisions=last.decisions)
+    if found is None:
+        return None
+    return LastHidden(
+        layer=last.layer,
+        n=found.n,
+        n_classes=found.n_classes,
+        nc1=found.nc1,
+        nc2_norms=found.nc2_norms,
+        nc2_angles=found.nc2_angles,
+        nc3=found.nc3,
+        nc4=found.nc4,
     )

@@ -42,7 +42,22 @@ class Engine(Protocol):
         """Value of ``fn`` at ``x``, and its directional derivative along ``tangent``."""
 
     def value_and_grad(self, fn: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scalar value of ``fn`` at ``x`` and its gradient, without touching the gradients of any parameter."""
+        """Scalar value of ``fn`` at ``x`` and its gradient, without touching the gradients of any parameter.
+
+        ``x`` may be a list of tensors; the gradient is then a list.
+        """
+
+    def unit_sums(self, x: Tensor, shift: Tensor) -> list[Tensor]:
+        """Sums over every axis of ``x`` but the last, read as few times as the backend allows.
+
+        Args:
+            x: float32 ``(samples, ..., units)``.
+            shift: ``(units,)`` near each unit's mean, so that the sum of squares loses nothing to a large offset.
+
+        Returns:
+            Six tensors ``(units,)``: the sums of ``x - shift`` and of its square, the minimum, the maximum, and the
+            numbers of values above zero and of values that are not zero.
+        """
 
     def stop_gradient(self, x: Tensor) -> Tensor:
         """``x`` as a constant."""

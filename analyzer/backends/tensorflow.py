@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -49,11 +50,57 @@ def jvp(fn: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tuple[Ten
 
 
 def value_and_grad(fn: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    x = tf.convert_to_tensor(x)
+    x = tf.nest.map_structure(tf.convert_to_tensor, x)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
         value = fn(x)
-    return value, tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    gradient = tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    # That of an embedding's table comes as the rows that were looked up.
+    return value, tf.nest.map_structure(tf.convert_to_tensor, gradient, expand_composites=False)
+
+
+_BLOCK = 2048
+"""Values that one step of the loop below reads; XLA keeps the body of a small loop in one function, in registers."""
+
+
+def unit_sums(x: Tensor, shift: Tensor) -> list[Tensor]:
+    rows = tf.reshape(x, (-1, x.shape[-1]))
+    units = rows.shape[1]
+    # Side by side, narrow rows fill vector registers too; eight blocks of them at once hide the latency of adding.
+    side = max(1, _BLOCK // (8 * units))
+    deep = max(1, min(8, _BLOCK // units))
+    steps = (rows.shape[0] or 0) // (side * deep)
+    if steps < 4 or tf.config.list_logical_devices("GPU"):
+        return _sums(rows, shift)
+    body = steps * side * deep
+    lanes = _looped(tf.reshape(rows[:body], (steps * deep, side * units)), tf.tile(shift, (side,)), deep)
+    lanes = [tf.reshape(s, (side, units)) for s in lanes]
+    folds = [tf.reduce_sum, tf.reduce_sum, tf.reduce_min, tf.reduce_max, tf.reduce_sum, tf.reduce_sum]
+    folded = [fold(s, 0) for fold, s in zip(folds, lanes, strict=True)]
+    return folded if body == rows.shape[0] else _added(folded, _sums(rows[body:], shift))
+
+
+@functools.partial(tf.function, jit_compile=True, autograph=False, reduce_retracing=False)
+def _looped(blocks: Tensor, shifts: Tensor, deep: int) -> list[Tensor]:
+    # TensorFlow's own kernels would read the values a dozen times and write half as many copies; here XLA is faster.
+    def step(i: Tensor, *sums: Tensor) -> tuple[Tensor, ...]:
+        return i + 1, *_added(sums, _sums(tf.slice(blocks, (i * deep, 0), (deep, blocks.shape[1])), shifts))
+
+    zero = tf.zeros_like(shifts)
+    start = [tf.constant(0), zero, zero, zero + np.inf, zero - np.inf, zero, zero]
+    looped: list[Tensor] = tf.while_loop(lambda i, *_: i < blocks.shape[0] // deep, step, start)[1:]
+    return looped
+
+
+def _sums(rows: Tensor, shift: Tensor) -> list[Tensor]:
+    off = rows - shift
+    above, other = tf.cast(rows > 0, rows.dtype), tf.cast(tf.not_equal(rows, 0), rows.dtype)
+    sums = [tf.reduce_sum(t, 0) for t in (off, off * off, above, other)]
+    return [*sums[:2], tf.reduce_min(rows, 0), tf.reduce_max(rows, 0), *sums[2:]]
+
+
+def _added(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
+    return [a[0] + b[0], a[1] + b[1], tf.minimum(a[2], b[2]), tf.maximum(a[3], b[3]), a[4] + b[4], a[5] + b[5]]
 
 
 def stop_gradient(x: Tensor) -> Tensor:

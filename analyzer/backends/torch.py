@@ -43,17 +43,48 @@ def jvp(fn: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tuple[Ten
 
 
 def value_and_grad(fn: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    several = isinstance(x, list)
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        value = fn(x)
-    return value.detach(), _gradient(value, x)
+        inputs = [t.detach().requires_grad_() for t in (x if several else [x])]
+        value = fn(inputs if several else inputs[0])
+    gradients = _gradients(value, inputs)
+    return value.detach(), gradients if several else gradients[0]
 
 
 def _gradient(value: Tensor, x: Tensor, **options: Any) -> Tensor:
+    return _gradients(value, [x], **options)[0]
+
+
+def _gradients(value: Tensor, inputs: list[Tensor], **options: Any) -> list[Tensor]:
     if not value.requires_grad:
         # A value that nothing leads to: autograd refuses, the other backends say zero.
-        return torch.zeros_like(x)
-    return torch.autograd.grad(value, x, allow_unused=True, materialize_grads=True, **options)[0]
+        return [torch.zeros_like(x) for x in inputs]
+    return list(torch.autograd.grad(value, inputs, allow_unused=True, materialize_grads=True, **options))
+
+
+_CHUNK = 1 << 17
+"""Values worked on at a time on a CPU: half a megabyte, so that a second look at them comes from the cache."""
+
+
+def unit_sums(x: Tensor, shift: Tensor) -> list[Tensor]:
+    per_sample = x[0].numel() if len(x) else 1
+    samples = len(x) if x.is_cuda else max(1, _CHUNK // max(1, per_sample))
+    parts = [_sums(part, shift) for part in x.split(samples)]
+    stacked = [torch.stack(each) for each in zip(*parts, strict=True)]
+    return [(s.amin if i == 2 else s.amax if i == 3 else s.sum)(0) for i, s in enumerate(stacked)]
+
+
+def _sums(x: Tensor, shift: Tensor) -> tuple[Tensor, ...]:
+    # Each pass writes over one buffer; a mask of bools would take four times as long to make and to sum. Axes are not
+    # merged: convolutions return tensors whose channels come first in memory.
+    axes = tuple(range(x.ndim - 1))
+    work = torch.sub(x, shift)
+    off = work.sum(axes)
+    squares = work.mul_(work).sum(axes)
+    torch.sign(x, out=work)
+    signs = work.sum(axes)
+    other = work.mul_(work).sum(axes)
+    return off, squares, x.amin(axes), x.amax(axes), (other + signs) / 2, other
 
 
 def stop_gradient(x: Tensor) -> Tensor:

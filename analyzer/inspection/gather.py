@@ -19,7 +19,7 @@ from analyzer.data_types.values import Finding, Skipped
 from analyzer.errors import DeviceMemoryError, Unsupported
 from analyzer.inspection import compat, inputs
 from analyzer.inspection.needs import Context, Need
-from analyzer.inspection.reducers import Batch, Collect, HostBatch, KeepSamples, Tap
+from analyzer.inspection.reducers import Batch, Collect, HostBatch, KeepSamples, Tap, seeded_samples
 from analyzer.inspection.trace import named_outputs
 from analyzer.inspection.view import ModelView
 
@@ -80,7 +80,7 @@ def gather(context: Context, needs: Sequence[Need]) -> Gathered:
     for need, plan in plans.items():
         try:
             missing = [tap for tap in plan if isinstance(collected[tap], Unsupported)]
-            if missing:
+            if missing and not getattr(need, "accepts_missing", False):
                 raise collected[missing[0]]
             result.material[need] = need.finish([collected[tap] for tap in plan], context)
         except Unsupported as reason:
@@ -197,7 +197,7 @@ class Pass:
             name = self.view.heads[tap.position].name
             return f"Output {name!r} does not have one row per sample, so it cannot be matched with labels."
         place = getattr(self.view.places[tap.position], "name", "?")
-        return f"Layer {place!r} did not run when the model was called, or its first axis is not the sample."
+        return f"Layer {place!r} did not run when the model was called, or its rows are not those of the samples."
 
     def _halve(self, error: Exception) -> None:
         """Go on with half the batch, or say what does not fit."""
@@ -260,9 +260,8 @@ class Pass:
         batch = Batch(valid=valid, keep=keep)
         partials: list[list[Any]] = []
         for tap in self.taps:
-            tensor = recorder.found(tap)
-            fits = tensor is not None and len(tensor.shape) > 0 and tensor.shape[0] == valid.shape[0]
-            partials.append(tap.reducer.partial(tensor, batch) if fits else [])
+            tensor = _one_row_per_sample(recorder.found(tap), tap.fold, int(valid.shape[0]))
+            partials.append([] if tensor is None else tap.reducer.partial(tensor, batch))
         return partials
 
 
@@ -320,6 +319,13 @@ class _Recorder:
             yield
 
 
+def _one_row_per_sample(tensor: Any | None, fold: int, n: int) -> Any | None:
+    """The tensor with the samples along its first axis; None where they are not there."""
+    if tensor is None or len(tensor.shape) == 0 or tensor.shape[0] != n * fold:
+        return None
+    return tensor if fold == 1 else keras.ops.reshape(tensor, (n, fold, *tensor.shape[1:]))
+
+
 def _largest(values: NDArray[np.float64]) -> float:
     return float(np.abs(values).max(initial=0.0))
 
@@ -327,7 +333,7 @@ def _largest(values: NDArray[np.float64]) -> float:
 def _kept_samples(n: int, taps: Sequence[Tap], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Samples that any tap keeps, ascending, and the rank of each in the seeded order."""
     sizes = [tap.reducer.n_samples for tap in taps if isinstance(tap.reducer, KeepSamples)]
-    chosen = np.random.default_rng(seed).permutation(n)[: max(sizes, default=0)]
+    chosen = seeded_samples(n, max(sizes, default=0), seed)
     ranks = np.argsort(chosen)
     return chosen[ranks], ranks
 

@@ -18,9 +18,9 @@ from analyzer.data_types.data_input import DataInput
 from analyzer.data_types.outputs import OutputData
 from analyzer.errors import Unsupported
 from analyzer.inspection.outputs import OutputHints, describe_outputs
-from analyzer.inspection.reducers import Collect, KeepSamples, Moments, Tap
-from analyzer.inspection.trace import Firing, Head
-from analyzer.inspection.view import LayerInfo, ModelView
+from analyzer.inspection.reducers import Collect, KeepSamples, Tap
+from analyzer.inspection.trace import Head
+from analyzer.inspection.view import ModelView
 from analyzer.inspection.weights import DescribedWeights, describe_weights
 
 
@@ -49,7 +49,11 @@ class Context:
 
 @runtime_checkable
 class Need(Protocol):
-    """A frozen, hashable request for material."""
+    """A frozen, hashable request for material.
+
+    A need with ``accepts_missing = True`` is finished also where some of its taps brought nothing; `finish` then
+    receives an `Unsupported` in their place.
+    """
 
     @property
     def requires_data(self) -> bool:
@@ -146,71 +150,6 @@ class Weights:
         del collected
         step = functools.partial(context.progress, "weights")
         return describe_weights(context.view, engine(), seed=context.seed, step=step)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LayerActivations:
-    """What was gathered at one call of one layer.
-
-    Attributes:
-        layer: The layer.
-        call: How often it had run before in the pass.
-        moments: See `Moments.finish`.
-        rows: ``(rows, units)`` float32: kept samples at kept positions.
-    """
-
-    layer: LayerInfo
-    call: int
-    moments: dict[str, np.ndarray]
-    rows: np.ndarray
-
-
-@dataclass(frozen=True)
-class Activations:
-    """Statistics of the output of every layer call.
-
-    Gathered as ``tuple[LayerActivations, ...]`` in order of execution. Layers inside loops are not followed.
-
-    Attributes:
-        n_samples: Most samples whose rows are kept.
-        n_positions: Positions kept of each sample, evenly spaced, for spatial and sequence layers.
-    """
-
-    n_samples: int = 128
-    n_positions: int = 4
-
-    requires_data = True
-
-    def taps(self, view: ModelView) -> tuple[Tap, ...]:
-        """Two taps on every call of a layer that has an axis of units."""
-        reducers = (Moments(), KeepSamples(n_samples=self.n_samples, n_positions=self.n_positions))
-        return tuple(
-            Tap(source="output", position=firing.place, call=firing.call, reducer=reducer)
-            for firing, _ in self._followed(view)
-            for reducer in reducers
-        )
-
-    def finish(self, collected: Sequence[Any], context: Context) -> tuple[LayerActivations, ...]:
-        """Moments and kept rows of every call."""
-        followed = self._followed(context.view)
-        pairs = zip(collected[::2], collected[1::2], strict=True)
-        return tuple(
-            LayerActivations(layer=layer, call=firing.call, moments=moments, rows=rows.reshape(-1, rows.shape[-1]))
-            for (firing, layer), (moments, rows) in zip(followed, pairs, strict=True)
-        )
-
-    @staticmethod
-    def _followed(view: ModelView) -> list[tuple[Firing, LayerInfo]]:
-        by_place = {id(info.layer): info for info in view.layers}
-        batch = view.firings[0].output_shapes[0][0] if view.firings and view.firings[0].output_shapes else None
-        return [
-            (firing, info)
-            for firing in view.firings
-            if (info := by_place.get(id(view.places[firing.place]))) is not None
-            and len(firing.output_shapes) == 1
-            and len(firing.output_shapes[0]) > 1
-            and firing.output_shapes[0][0] == batch
-        ]
 
 
 def _logit_tap(head: Head) -> Tap | None:

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.backends import engine
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -63,12 +65,14 @@ class Tap:
             ``"activation"`` of a place.
         position: Index of the model's output, or of the place.
         call: Which call of the place, from 0; -1 for the last one.
+        fold: Rows per sample along the first axis, for layers that cut a sample into several (windows, patches).
         reducer: What becomes of the tensor.
     """
 
     source: Literal["model", "output", "input", "activation"]
     position: int
     call: int = 0
+    fold: int = 1
     reducer: Reducer
 
 
@@ -98,22 +102,23 @@ class KeepSamples:
 
     Attributes:
         n_samples: Most samples to keep.
-        n_positions: Positions to keep of each, evenly spaced over all axes between the first and the last; None keeps
-            the tensor's shape.
+        n_positions: Positions to keep of each, drawn once for all samples; what is kept is then ``(samples, positions,
+            units)``. None keeps the tensor's shape.
+        axis: The axis of units.
     """
 
     n_samples: int
     n_positions: int | None = None
+    axis: int = -1
 
     def partial(self, tensor: Any, batch: Batch) -> list[Any]:
         """Only the rows to keep leave the device."""
         kept = keras.ops.take(tensor, batch.keep, axis=0)
         if self.n_positions is None:
             return [kept]
+        kept = _units_last(kept, self.axis)
         kept = keras.ops.reshape(kept, (kept.shape[0], -1, kept.shape[-1]))
-        total = kept.shape[1]
-        positions = np.unique(np.linspace(0, total - 1, min(self.n_positions, total)).round().astype(np.int32))
-        return [keras.ops.take(kept, positions, axis=1)]
+        return [keras.ops.take(kept, _positions(kept.shape[1], self.n_positions), axis=1)]
 
     def merge(self, state: list[NDArray[Any]] | None, partial: list[NDArray[Any]], batch: HostBatch) -> Any:
         """Append the real rows."""
@@ -126,66 +131,100 @@ class KeepSamples:
         return np.concatenate(state)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Per unit (last axis): count, mean, variance, extremes, and shares of exact zeros and of positives."""
+    """Per unit: count, mean, variance, extremes, and shares of exact zeros and of positives.
+
+    Attributes:
+        axis: The axis of units.
+    """
+
+    axis: int = -1
 
     def partial(self, tensor: Any, batch: Batch) -> list[Any]:
-        """Sums about the batch's own mean, so that float32 loses nothing to a large offset.
+        """Sums about the mean of the batch's first sample, so that float32 loses nothing to a large offset.
 
-        That mean is itself rounded; ``residual`` is what it is off by (Chan, Golub & LeVeque 1983, the corrected
-        two-pass algorithm).
+        The rows that pad a batch repeat its first one, so they are subtracted again instead of masked: a mask as large
+        as the tensor would cost more than the sums.
         """
         ops = keras.ops
-        units = tensor.shape[-1] if len(tensor.shape) > 1 else 1
-        rows = ops.reshape(ops.cast(tensor, "float32"), (tensor.shape[0], -1, units))
-        valid = ops.reshape(batch.valid, (-1, 1, 1))
-        count = ops.sum(ops.cast(batch.valid, "float32")) * rows.shape[1]
-        mean = ops.sum(ops.where(valid, rows, 0.0), axis=(0, 1)) / count
-        centred = ops.where(valid, rows - mean, 0.0)
-        residual = ops.sum(centred, axis=(0, 1)) / count
-        return [
-            count,
-            mean,
-            residual,
-            ops.sum(centred * centred, axis=(0, 1)) - count * residual * residual,
-            ops.min(ops.where(valid, rows, np.inf), axis=(0, 1)),
-            ops.max(ops.where(valid, rows, -np.inf), axis=(0, 1)),
-            ops.sum(ops.cast(ops.logical_and(valid, rows == 0), "float32"), axis=(0, 1)),
-            ops.sum(ops.cast(ops.logical_and(valid, rows > 0), "float32"), axis=(0, 1)),
-        ]
+        x = ops.cast(_units_last(tensor, self.axis), "float32")
+        first = x[:1]
+        shift = ops.mean(first, axis=tuple(range(len(x.shape) - 1)))
+        shift = ops.where(ops.isfinite(shift), shift, 0.0)
+        off, squares, low, high, above, other = engine().unit_sums(x, shift)
+        off_1, squares_1, _, _, above_1, other_1 = engine().unit_sums(first, shift)
+        padding = ops.sum(ops.cast(ops.logical_not(batch.valid), "float32"))
+
+        def unpadded(total: Any, of_one: Any) -> Any:
+            return ops.where(padding > 0, total - padding * of_one, total)
+
+        sums = [unpadded(off, off_1), unpadded(squares, squares_1), low, high]
+        sums += [unpadded(above, above_1), unpadded(other, other_1)]
+        positions = np.prod(x.shape[1:-1], dtype=np.float32)
+        return [ops.stack([shift, *sums]), ops.convert_to_tensor(positions)]
 
     def merge(self, state: Any, partial: list[NDArray[Any]], batch: HostBatch) -> Any:
         """Chan, Golub & LeVeque (1979): pairwise combination of centred sums, in float64."""
-        del batch
-        count, mean, residual, m2, low, high, zeros, positive = (np.asarray(p, dtype=np.float64) for p in partial)
-        mean = mean + residual
-        if state is None:
-            return count, mean, m2, low, high, zeros, positive
-        count_a, mean_a, m2_a, low_a, high_a, zeros_a, positive_a = state
-        total = count_a + count
-        with np.errstate(invalid="ignore"):
+        shift, off, squares, low, high, above, other = np.asarray(partial[0], dtype=np.float64)
+        count = batch.n_valid * float(partial[1])
+        with np.errstate(invalid="ignore", over="ignore"):
             # Infinite activations make the mean undefined: NaN, without a warning.
+            mean = shift + off / count
+            m2 = np.maximum(squares - off * off / count, 0.0)
+            if state is None:
+                return count, mean, m2, low, high, above, other
+            count_a, mean_a, m2_a, low_a, high_a, above_a, other_a = state
+            total = count_a + count
             delta = mean - mean_a
-        return (
-            total,
-            mean_a + delta * count / total,
-            m2_a + m2 + delta**2 * count_a * count / total,
-            np.minimum(low_a, low),
-            np.maximum(high_a, high),
-            zeros_a + zeros,
-            positive_a + positive,
-        )
+            return (
+                total,
+                mean_a + delta * count / total,
+                m2_a + m2 + delta**2 * count_a * count / total,
+                np.minimum(low_a, low),
+                np.maximum(high_a, high),
+                above_a + above,
+                other_a + other,
+            )
 
     def finish(self, state: Any) -> dict[str, NDArray[np.float64]]:
         """Arrays ``(units,)`` by name; ``count`` is the number of values behind each."""
-        count, mean, m2, low, high, zeros, positive = state
+        count, mean, m2, low, high, above, other = state
+        # Backends disagree whether NaN is an extreme.
+        broken = np.isnan(mean)
         return {
-            "count": np.broadcast_to(count, mean.shape).copy(),
+            "count": np.full(mean.shape, count),
             "mean": mean,
             "variance": m2 / count,
-            "min": low,
-            "max": high,
-            "zero_share": zeros / count,
-            "positive_share": positive / count,
+            "min": np.where(broken, np.nan, low),
+            "max": np.where(broken, np.nan, high),
+            "zero_share": 1.0 - other / count,
+            "positive_share": above / count,
         }
+
+
+def seeded_samples(n: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Indices of the samples that a reducer keeps, in the order of their ranks: its first k are those of a smaller one.
+
+    Args:
+        n: Number of samples.
+        most: Most to keep.
+        seed: Chooses them.
+    """
+    return np.random.default_rng(seed).permutation(n)[:most]
+
+
+def _units_last(tensor: Any, axis: int) -> Any:
+    """The tensor with its units last; one number per sample is one unit."""
+    if len(tensor.shape) == 1:
+        return keras.ops.expand_dims(tensor, -1)
+    return tensor if axis == -1 else keras.ops.moveaxis(tensor, axis, -1)
+
+
+def _positions(total: int, most: int) -> NDArray[np.int32]:
+    """Which positions are kept: a random choice that depends on nothing but their number.
+
+    Evenly spaced ones would all lie in one column of an image.
+    """
+    chosen = np.random.default_rng(total).choice(total, min(most, total), replace=False)
+    return np.sort(chosen).astype(np.int32)

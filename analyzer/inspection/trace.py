@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
-import numpy as np
 
 from analyzer.backends.contract import Engine
 from analyzer.inspection import compat
+from analyzer.inspection.call_graph import CallGraph, Firing, Shape, shape_of, tensors_of
 
-Shape = tuple[int | None, ...]
+__all__ = ["Firing", "Head", "named_outputs", "trace_calls"]
+
 Via = Literal["activation", "input", "output"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Firing:
-    """One call of one place.
-
-    Attributes:
-        place: Index of the place.
-        call: How often the place had run before in this pass.
-        input_shapes: Shapes of its tensor arguments.
-        output_shapes: Shapes of what it returned.
-        output_bytes: Memory of what it returned, for the traced number of samples.
-    """
-
-    place: int
-    call: int
-    input_shapes: tuple[Shape, ...]
-    output_shapes: tuple[Shape, ...]
-    output_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +58,7 @@ def trace_calls(
     Returns:
         The calls in the order in which they ended, and the outputs.
     """
-    firings: list[Firing] = []
+    graph = CallGraph()
     heads: list[Head] = []
     state = [*model.trainable_variables, *model.non_trainable_variables]
 
@@ -86,17 +67,18 @@ def trace_calls(
         alive: list[Any] = []
         made_by: dict[int, int] = {}
         activated: set[tuple[int, int]] = set()
-        calls: Counter[int] = Counter()
 
         def wrap(index: int, call: Callable[..., Any]) -> Callable[..., Any]:
             def noticed(*args: Any, **kwargs: Any) -> Any:
+                arguments = tensors_of((args, kwargs))
+                alive.extend(arguments)
+                graph.begin(index, arguments)
                 result = call(*args, **kwargs)
-                tensors = _tensors(result)
+                tensors = tensors_of(result)
                 alive.extend(tensors)
                 for tensor in tensors:
                     made_by.setdefault(id(tensor), index)
-                firings.append(_firing(index, calls[index], _tensors((args, kwargs)), tensors))
-                calls[index] += 1
+                graph.end(tensors)
                 return result
 
             return noticed
@@ -105,8 +87,8 @@ def trace_calls(
             alive.append(result)
             activated.add((id(result), index))
 
-        firings.clear()
         heads.clear()
+        graph.start(inputs=tensors_of(x), constants=values)
         mapping = list(zip(state, values, strict=True))
         with (
             keras.StatelessScope(state_mapping=mapping),
@@ -116,10 +98,10 @@ def trace_calls(
             outputs = model(x, training=False)
         for name, tensor in named_outputs(model, outputs):
             index = made_by.get(id(tensor))
-            heads.append(_head(name, _shape(tensor), index, places, activated=(id(tensor), index) in activated))
+            heads.append(_head(name, shape_of(tensor), index, places, activated=(id(tensor), index) in activated))
 
     engine.trace(forward, [v.value for v in state], keras.tree.map_structure(keras.ops.convert_to_tensor, example))
-    return tuple(firings), tuple(heads)
+    return graph.firings(), tuple(heads)
 
 
 def named_outputs(model: keras.Model, outputs: Any) -> list[tuple[str, Any]]:
@@ -158,30 +140,6 @@ def _listening_at_activations(places: Mapping[int, compat.Place], notice: Callab
             if callable(activation) and not isinstance(activation, keras.layers.Layer):
                 stack.enter_context(compat.replaced(place, "activation", heard(index, activation)))
         yield
-
-
-def _tensors(tree: Any) -> list[Any]:
-    return [leaf for leaf in keras.tree.flatten(tree) if keras.ops.is_tensor(leaf)]
-
-
-def _shape(tensor: Any) -> Shape:
-    return tuple(None if size is None else int(size) for size in tensor.shape)
-
-
-def _firing(place: int, call: int, arguments: list[Any], results: list[Any]) -> Firing:
-    return Firing(
-        place=place,
-        call=call,
-        input_shapes=tuple(map(_shape, arguments)),
-        output_shapes=tuple(map(_shape, results)),
-        output_bytes=sum(_bytes(tensor) for tensor in results),
-    )
-
-
-def _bytes(tensor: Any) -> int:
-    bits = {"bool": 8, "bfloat16": 16}.get(name := keras.backend.standardize_dtype(tensor.dtype))
-    item = bits // 8 if bits else np.dtype(name).itemsize if name != "string" else 8
-    return item * int(np.prod([size or 1 for size in _shape(tensor)], dtype=np.int64))
 
 
 def _head(name: str, shape: Shape, index: int | None, places: Mapping[int, compat.Place], *, activated: bool) -> Head:
