@@ -21,7 +21,11 @@ _PACKAGES = ("keras-analyzer", "keras", "numpy", "scipy", "scikit-learn", "matpl
 
 
 def describe(
-    config: AnalysisConfig, files: Mapping[str, Any], sample: DataInput | None, analyses: Sequence[str]
+    config: AnalysisConfig,
+    files: Mapping[str, Any],
+    sample: DataInput | None,
+    analyses: Sequence[str],
+    reference: DataInput | None = None,
 ) -> dict[str, Any]:
     """Everything that two equal runs have in common.
 
@@ -30,6 +34,7 @@ def describe(
         files: Facts of the model files, by model name.
         sample: The samples looked at.
         analyses: Names of the analyses that ran.
+        reference: The training data looked at.
     """
     backend = keras.backend.backend()
     return {
@@ -41,6 +46,7 @@ def describe(
         "config": config.to_dict(),
         "analyses": list(analyses),
         "data": None if sample is None else _describe_sample(sample),
+        "reference_data": None if reference is None else _describe_sample(reference),
         "files": {
             name: {k: v for k, v in dataclasses.asdict(facts).items() if k not in _COMPILED}
             for name, facts in files.items()

@@ -9,15 +9,18 @@ from analyzer.analyzers.base import BaseAnalyzer
 from analyzer.inspection import inputs, open_model
 from analyzer.inspection.gather import gather
 from analyzer.inspection.guard import untouched_process
-from analyzer.inspection.needs import Activations, Context, Features, Predictions, Weights
+from analyzer.inspection.activations import Activations
+from analyzer.inspection.gradients import Gradients
+from analyzer.inspection.needs import Context, Features, Predictions, Weights
 from analyzer.inspection.outputs import OutputHints
-from tests import footprint, zoo
+from analyzer.testing import footprint
+from tests import zoo
 
 pytestmark = pytest.mark.slow
 
 L = keras.layers
 
-NEEDS = [Predictions(), Activations(n_samples=4), Features(), Weights()]
+NEEDS = [Predictions(), Activations(n_samples=4), Gradients(), Features(), Weights()]
 
 
 @keras.saving.register_keras_serializable("untouched")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.analyzers.base import BaseAnalyzer
-from analyzer.analyzers.training_findings import findings_of
+from analyzer.analyzers.base import BaseAnalyzer, outcome
+from analyzer.analyzers.training_findings import evaluation_findings, findings_of
+from analyzer.analyzers.training_series import best_of, curves, gap, peaks, rate_steps
 from analyzer.data_types.history import History
-from analyzer.data_types.metric_names import Direction, Metric, Split, chance_level, choose_performance
-from analyzer.data_types.training import Curve, LearningRateStep, Peak, RunDynamics, TrainingResult
-from analyzer.data_types.values import Estimate
+from analyzer.data_types.metric_names import Direction, Metric, chance_level, choose_performance, loss_of, plain_name
+from analyzer.data_types.training import RunDynamics, TrainingResult
+from analyzer.data_types.values import Failed, Skipped
 from analyzer.errors import Unsupported
-from analyzer.measures.curves import across_runs, band, moving_average
+from analyzer.measures.curves import across_runs
 from analyzer.measures.training import (
     area_under_learning_curve,
     corrected_epochs_to_convergence,
@@ -33,7 +35,7 @@ from analyzer.measures.training_events import (
     divergence,
     double_descent,
     first_non_finite,
-    learning_rate_steps,
+    loss_spikes,
     overfitting,
     plateau_start,
 )
@@ -41,6 +43,7 @@ from analyzer.measures.training_events import (
 if TYPE_CHECKING:
     from analyzer.config import AnalysisConfig
     from analyzer.data_types import AnalysisResults, DataInput
+    from analyzer.inspection.needs import Need
 
 NO_HISTORY = "no training history was given: pass training_history={name: history} or --history name=log.csv"
 
@@ -56,19 +59,45 @@ class TrainingDynamicsAnalyzer(BaseAnalyzer):
         """Histories are enough; labels, where given, tell the chance level of an accuracy."""
         return False
 
+    def needs(self) -> tuple[Need, ...]:
+        """Predictions, where the training data are to be evaluated."""
+        if not self.config.evaluate_train:
+            return ()
+        from analyzer.inspection.needs import Predictions
+
+        return (Predictions(),)
+
     def analyze(self, results: AnalysisResults, data: DataInput | None, cache: Mapping[str, Any]) -> None:
         """Write ``results.training_dynamics[model_name]`` from ``results.training_history``."""
-        del cache
         histories: Mapping[str, History] = getattr(results, "training_history", None) or {}
         labels = getattr(data, "y_data", None)
         share = majority_share(labels) if isinstance(labels, np.ndarray) else None
 
         def work(name: str) -> TrainingResult:
-            if name not in histories:
-                raise Unsupported(NO_HISTORY)
-            return training_dynamics(histories[name], self.config, majority=share)
+            try:
+                if name not in histories:
+                    raise Unsupported(NO_HISTORY)
+                dynamics = training_dynamics(histories[name], self.config, majority=share)
+            except Unsupported as reason:
+                if not self.config.evaluate_train:
+                    raise
+                dynamics = _without_history(str(reason))
+            return self._with_evaluation(dynamics, name, cache) if self.config.evaluate_train else dynamics
 
         results.training_dynamics = self.each_model(work)
+
+    def _with_evaluation(self, dynamics: TrainingResult, name: str, cache: Mapping[str, Any]) -> TrainingResult:
+        """The result with what the finished model does on its training data; why not becomes a note."""
+        from analyzer.analyzers.train_evaluation import evaluate_both, headline
+
+        evaluated = outcome(lambda: evaluate_both(cache, name, self.config))
+        if isinstance(evaluated, Skipped | Failed):
+            if not dynamics.n_runs:
+                raise Unsupported(f"{'; '.join(dynamics.notes)}; nor was the gap evaluated: {evaluated.reason}")
+            note = f"The training data were not evaluated: {evaluated.reason}"
+            return dataclasses.replace(dynamics, notes=(*dynamics.notes, note))
+        findings = dynamics.findings + evaluation_findings(evaluated, dynamics)
+        return dataclasses.replace(dynamics, evaluated=evaluated, findings=findings, **headline(evaluated))
 
 
 def training_dynamics(history: History, config: AnalysisConfig, *, majority: float | None = None) -> TrainingResult:
@@ -83,10 +112,10 @@ def training_dynamics(history: History, config: AnalysisConfig, *, majority: flo
         Unsupported: If no metric of the history is recognised.
     """
     if not history.metrics:
-        reasons = "; ".join(history.unused.values())
+        reasons = "; ".join(dict.fromkeys(history.unused.values()))
         raise Unsupported(f"the training history has no metric whose direction is known: {reasons}")
     performance, why = choose_performance(history.metrics)
-    loss = history.metrics.get("loss")
+    loss = loss_of(history.metrics)
     chance, chance_source = _chance(performance, majority)
     runs = tuple(_run(history, row, loss, performance, chance) for row in range(history.n_runs))
     return TrainingResult(
@@ -100,14 +129,27 @@ def training_dynamics(history: History, config: AnalysisConfig, *, majority: flo
         notes=history.notes + _missing(loss, performance),
         chance=chance,
         chance_source=chance_source,
-        peak_performance=_peak(history, performance, str(performance.validation), loss) if performance else None,
-        peaks=_peaks(history, loss),
-        learning_rate_steps=_steps(history, loss),
+        peak_performance=best_of(history, performance, str(performance.validation), loss) if performance else None,
+        peaks=peaks(history, loss),
+        learning_rate_steps=rate_steps(history, loss),
         runs=runs,
-        curves=_curves(history, config),
+        curves=curves(history, config),
+        gap=gap(history, loss, config),
         smoothing_window=config.smoothing_window if config.smooth_training_curves else None,
         findings=findings_of(history, loss, performance, runs, chance),
-        **_summary(runs),
+        **_summary(runs, history.epochs),
+    )
+
+
+def _without_history(reason: str) -> TrainingResult:
+    """A result for what the data say, where a history says nothing."""
+    return TrainingResult(
+        n_runs=0,
+        epochs=np.empty(0, dtype=np.int64),
+        performance=None,
+        performance_reason=reason,
+        loss=None,
+        notes=(reason,),
     )
 
 
@@ -118,7 +160,7 @@ def _chance(performance: Metric | None, majority: float | None) -> tuple[float |
     known = chance_level(performance)
     if known is not None:
         return known, f"definition of {performance.name!r}"
-    if majority is not None and performance.name in _PLAIN_ACCURACY:
+    if majority is not None and plain_name(performance.name) in _PLAIN_ACCURACY:
         return majority, "share of the commonest class among the labels looked at"
     return None, "not known; the value after the first epoch stands for it"
 
@@ -174,6 +216,8 @@ def _loss_numbers(history: History, loss: Metric, row: int) -> dict[str, Any]:
         if name
     ]
     numbers: dict[str, Any] = {"non_finite_epoch": min((e for e in broken if e is not None), default=None)}
+    logged = [(name, history.series[name][row]) for name in (loss.train, loss.validation) if name]
+    numbers["loss_spikes"] = tuple(spike for name, curve in logged for spike in loss_spikes(name, epochs, curve))
     if train is not None:
         rise = divergence(epochs, train)
         numbers["divergence_epoch"] = rise.epoch if rise else None
@@ -208,74 +252,12 @@ _SUMMARISED = (
 )
 
 
-def _summary(runs: tuple[RunDynamics, ...]) -> dict[str, Any]:
-    return {name: across_runs([getattr(run, name) for run in runs]) for name in _SUMMARISED}
+_EPOCHS = ("epochs_to_convergence", "corrected_epochs_to_convergence", "plateau_epoch")
 
 
-def _peak(history: History, metric: Metric, series: str, loss: Metric | None) -> Peak | None:
-    """The best value of one series over all runs; None where no run has a finite value."""
-    curves = history.series[series]
-    best = [peak(history.epochs, curve, metric.direction) for curve in curves]
-    value = across_runs([b[0] if b else None for b in best])
-    epoch = across_runs([b[1] if b else None for b in best])
-    corrected = across_runs([corrected_peak(curve, metric.direction) for curve in curves])
-    if value is None or epoch is None or corrected is None:
-        return None
-    losses = _losses_at(history, [b[1] if b else None for b in best], loss)
-    return Peak(series=series, direction=metric.direction, value=value, epoch=epoch, corrected=corrected, loss=losses)
-
-
-def _losses_at(history: History, epochs: list[int | None], loss: Metric | None) -> Estimate | None:
-    if loss is None or loss.validation is None:
-        return None
-    values: list[float | None] = []
-    for row, epoch in enumerate(epochs):
-        at = history.series[loss.validation][row, history.epochs == epoch]
-        values.append(float(at[0]) if at.size and np.isfinite(at[0]) else None)
-    return across_runs(values)
-
-
-def _over_series(history: History) -> Iterator[tuple[str, Metric, Split]]:
-    """Every recognised series with its metric and split, in order of metrics."""
-    for metric in history.metrics.values():
-        if metric.train is not None:
-            yield metric.train, metric, "training"
-        if metric.validation is not None:
-            yield metric.validation, metric, "validation"
-
-
-def _peaks(history: History, loss: Metric | None) -> dict[str, Peak]:
-    peaks = {name: _peak(history, metric, name, loss) for name, metric, _ in _over_series(history)}
-    return {name: found for name, found in peaks.items() if found is not None}
-
-
-def _steps(history: History, loss: Metric | None) -> tuple[LearningRateStep, ...]:
-    if history.learning_rate is None:
-        return ()
-    series = (loss.validation or loss.train) if loss else None
-    steps: list[LearningRateStep] = []
-    for row, rate in enumerate(history.series[history.learning_rate]):
-        losses = history.series[series][row] if series else None
-        steps += learning_rate_steps(history.epochs, rate, losses, run=row + 1)
-    return tuple(steps)
-
-
-def _curves(history: History, config: AnalysisConfig) -> dict[str, Curve]:
-    """Every recognised series, and the learning rate as it is: smoothing would blur its steps."""
-    window = config.smoothing_window if config.smooth_training_curves else None
-    curves = {}
-    for name, metric, split in _over_series(history):
-        raw = history.series[name]
-        smoothed = moving_average(raw, window) if window else None
-        drawn = raw if smoothed is None else smoothed
-        curves[name] = Curve(
-            metric=metric.name,
-            split=split,
-            raw=raw,
-            smoothed=smoothed,
-            band=band(drawn) if history.n_runs > 1 else None,
-        )
-    if history.learning_rate is not None:
-        raw = history.series[history.learning_rate]
-        curves[history.learning_rate] = Curve(metric="learning_rate", split=None, raw=raw)
-    return curves
+def _summary(runs: tuple[RunDynamics, ...], epochs: NDArray[np.int64]) -> dict[str, Any]:
+    span = float(epochs[0]), float(epochs[-1])
+    return {
+        name: across_runs([getattr(run, name) for run in runs], within=span if name in _EPOCHS else None)
+        for name in _SUMMARISED
+    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from analyzer.data_types.evaluated_gap import EvaluatedOutput
 from analyzer.data_types.history import History
 from analyzer.data_types.metric_names import Metric
-from analyzer.data_types.training import RunDynamics
+from analyzer.data_types.training import LossSpike, RunDynamics, TrainingResult
 from analyzer.data_types.values import Finding, Severity
 from analyzer.measures.training_events import (
     DIVERGENCE_RISE,
@@ -49,6 +50,9 @@ def findings_of(
         checks.append(("non_finite_loss", "error", lambda run: _non_finite(history, loss, run)))
     if loss is not None and loss.train is not None:
         checks.append(("divergence", "error", lambda run: _divergence(history, loss, run)))
+        checks.append(("loss_spike", "warning", lambda run: _spikes(loss.train, runs[run])))
+    if loss is not None and loss.validation is not None:
+        checks.append(("validation_loss_spike", "info", lambda run: _spikes(loss.validation, runs[run])))
     if loss is not None and loss.train is not None and loss.validation is not None:
         checks.append(("overfitting", "warning", lambda run: _overfitting(history, loss, run)))
         checks.append(("generalization_gap", "info", lambda run: _gap(runs[run])))
@@ -101,6 +105,25 @@ def _divergence(history: History, loss: Metric, run: int) -> Outcome:
     return evidence, (
         f"The training loss rose from {rise.best:.4g} to {rise.final:.4g} and stayed there from epoch {rise.epoch} on. "
         "The final weights are not the best ones: lower the learning rate or clip gradients."
+    )
+
+
+def _spikes(series: str | None, run: RunDynamics) -> Outcome:
+    spikes = [spike for spike in run.loss_spikes if spike.series == series]
+    if not spikes:
+        return None
+    worst: LossSpike = max(spikes, key=lambda spike: spike.value - spike.level)
+    evidence: Evidence = {
+        "epoch": worst.epoch,
+        "value": worst.value,
+        "level": worst.level,
+        "threshold": worst.threshold,
+        "n_spikes": len(spikes),
+    }
+    more = f" ({len(spikes)} such spikes in all)" if len(spikes) > 1 else ""
+    return evidence, (
+        f"{series!r} jumped to {worst.value:.4g} at epoch {worst.epoch} from a level of {worst.level:.4g} and came "
+        f"back{more}. Look for broken batches, clip gradients, or lower the learning rate."
     )
 
 
@@ -184,4 +207,62 @@ def _improving(history: History, performance: Metric, run: int) -> Outcome:
     return {"share_in_final_third": share, "threshold": LATE_IMPROVEMENT, "series": performance.validation}, (
         f"{share:.0%} of the improvement of {performance.validation!r} came in the final third and the best epoch is "
         "among the last: more epochs are likely to help."
+    )
+
+
+def evaluation_findings(evaluated: Mapping[str, EvaluatedOutput], dynamics: TrainingResult) -> tuple[Finding, ...]:
+    """What the evaluated losses say that the logged ones do not, or say better.
+
+    Args:
+        evaluated: Loss on training and held-out data, by output.
+        dynamics: What the history says.
+    """
+    found = (_evaluated_gap(name, output, len(evaluated)) for name, output in evaluated.items())
+    return tuple(finding for finding in (*found, _hidden_gap(dynamics, evaluated)) if finding is not None)
+
+
+def _evaluated_gap(name: str, output: EvaluatedOutput, n_outputs: int) -> Finding | None:
+    share, loss = output.normalized_gap, output.loss
+    if share is None or loss is None or share.value is None:
+        return None
+    # Sure of it: the whole interval is above the threshold.
+    if (share.value if share.low is None else share.low) < LARGE_GAP:
+        return None
+    where = f" of output {name!r}" if n_outputs > 1 else ""
+    evidence: Evidence = {
+        "normalized_evaluated_gap": share.value,
+        "low": share.low,
+        "threshold": LARGE_GAP,
+        "train_loss": loss.train.value,
+        "held_out_loss": loss.held_out.value,
+        "n_train": loss.train.n,
+        "n_held_out": loss.held_out.n,
+    }
+    message = (
+        f"Evaluated without dropout, the training loss{where} is {loss.train} and lies {share.value:.0%} below that on "
+        f"held-out data, {loss.held_out}: it says little about new data. Judge this model by held-out values."
+    )
+    return Finding(kind="evaluated_gap", layer=None, severity="info", evidence=evidence, message=message)
+
+
+def _hidden_gap(dynamics: TrainingResult, evaluated: Mapping[str, EvaluatedOutput]) -> Finding | None:
+    """A gap that the logged losses do not show, as the training loss was logged under dropout."""
+    logged = dynamics.final_gap
+    only = next(iter(evaluated.values())) if len(evaluated) == 1 else None
+    if only is None or only.loss is None or logged is None or logged.value is None:
+        return None
+    gap = only.loss.gap
+    if logged.value > 0 or gap.value is None or gap.low is None or gap.low <= 0:
+        return None
+    evidence: Evidence = {"logged_final_gap": logged.value, "evaluated_gap": gap.value, "low": gap.low}
+    return Finding(
+        kind="hidden_gap",
+        layer=None,
+        severity="info",
+        evidence=evidence,
+        message=(
+            f"As logged, the validation loss ends {-logged.value:.3g} below the training loss; evaluated alike, it "
+            f"lies {gap} above. What was logged for training is a mean over the epoch, under dropout: judge by the "
+            "evaluated losses."
+        ),
     )

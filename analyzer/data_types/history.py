@@ -77,8 +77,8 @@ def read_history(source: Any, *, directions: Mapping[str, Direction] | None = No
 
     Args:
         source: A Keras ``History`` (anything with ``history`` and ``epoch``), its dict of lists or arrays, the path of
-            a CSVLogger file or of a JSON file with the dict, a pandas frame with one row per epoch, a list or tuple of
-            those (several seeds of one model), or a `History`, which is returned as it is.
+            a CSVLogger file or of a JSON file with the dict, a pandas frame with one row per epoch, a list, tuple or
+            dict of those (several seeds of one model), or a `History`, which is returned as it is.
         directions: ``"up"`` or ``"down"`` by metric name (without ``val_``), for metrics that are not in
             `analyzer.data_types.metric_names.METRIC_TABLE`; it beats the table.
 
@@ -95,11 +95,17 @@ def read_history(source: Any, *, directions: Mapping[str, Direction] | None = No
         if directions:
             raise DataError("directions came with a history already read: pass them with the source it was read from.")
         return source
-    several = isinstance(source, list | tuple)
-    sources = list(source) if several else [source]
+    if isinstance(source, Mapping) and source and all(map(_is_run, source.values())):
+        source = list(source.values())
+    sources = list(source) if isinstance(source, list | tuple) else [source]
     if not sources:
         raise DataError(f"The training history is an empty list; {_EXPECTED}.")
     return _combine([_place(_read_run(one)) for one in sources], directions)
+
+
+def _is_run(value: Any) -> bool:
+    """Whether a value is a whole run, and so no series of one."""
+    return isinstance(value, Mapping | os.PathLike) or hasattr(value, "columns") or hasattr(value, "history")
 
 
 def _read_run(source: Any) -> _Run:
@@ -126,7 +132,7 @@ def _read_mapping(logged: Mapping[Any, Any]) -> _Run:
         if isinstance(values, str | Mapping) or not hasattr(values, "__len__") or not hasattr(values, "__iter__"):
             raise DataError(
                 f"The training history holds {type(values).__name__} under {name!r}; expected one number per epoch: "
-                f"write [{values!r}] for a single epoch."
+                "write [value] for a single epoch."
             )
         _add_column(run, name, list(values))
     return _take_epochs(run)

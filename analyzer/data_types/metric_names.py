@@ -100,7 +100,7 @@ METRIC_TABLE: tuple[MetricFamily, ...] = (
     _family("calibration", "down", "ece expected_calibration_error"),
     _family("one side", "down", "false_positives false_negatives"),
 )
-"""Every metric whose direction is known. Extend it for one call with ``read_history(..., directions={...})``."""
+"""Every metric whose direction is known. The option ``metric_directions`` extends it for one analysis."""
 
 AMBIGUOUS = {
     "cosine_similarity": "is maximised as a Keras metric and minimised as a Keras loss",
@@ -110,6 +110,7 @@ AMBIGUOUS = {
 _BY_NAME = {name: family for family in METRIC_TABLE for name in family.names}
 _TOP_K = _family("top-k accuracy", "up", "")
 _TOP_K_NAME = re.compile(r"(?:(?P<prefix>.+)_)?top_?(?:\d+|k)_?(?:sparse_)?(?:categorical_)?acc(?:uracy)?(?:_\d+)?")
+_SEPARATOR = re.compile(r"[ /.-]")
 _COUNTER = re.compile(r"_\d+$")
 _NEGATING = frozenset({"neg", "negative", "minus", "inverse", "inv", "non", "anti", "one_minus", "delta", "change"})
 
@@ -141,15 +142,27 @@ def split_name(series: str) -> tuple[str, Split]:
     """The name of a series without its split, and the split.
 
     Args:
-        series: Name as logged, e.g. ``"val_accuracy"``.
+        series: Name as logged, e.g. ``"val_accuracy"``, ``"Validation Accuracy"`` or ``"val/accuracy"``.
     """
-    for prefix in VALIDATION_PREFIXES:
-        if series.startswith(prefix) and len(series) > len(prefix):
-            return series.removeprefix(prefix), "validation"
-    for prefix in TRAINING_PREFIXES:
-        if series.startswith(prefix) and len(series) > len(prefix):
-            return series.removeprefix(prefix), "training"
+    plain = plain_name(series)
+    splits: tuple[tuple[tuple[str, ...], Split], ...] = (
+        (VALIDATION_PREFIXES, "validation"),
+        (TRAINING_PREFIXES, "training"),
+    )
+    for prefixes, split in splits:
+        for prefix in prefixes:
+            if plain.startswith(prefix) and len(plain) > len(prefix):
+                return series[len(prefix) :], split
     return series, "training"
+
+
+def plain_name(name: str) -> str:
+    """A name in lower case with ``_`` between its words, as long as before.
+
+    Args:
+        name: Name as logged.
+    """
+    return _SEPARATOR.sub("_", name.lower())
 
 
 def recognise(name: str) -> tuple[MetricFamily, str | None] | None:
@@ -161,7 +174,7 @@ def recognise(name: str) -> tuple[MetricFamily, str | None] | None:
     Args:
         name: Name without the split.
     """
-    plain = name.lower()
+    plain = plain_name(name)
     if plain in _BY_NAME:
         return _BY_NAME[plain], None
     top = _TOP_K_NAME.fullmatch(plain)
@@ -243,8 +256,8 @@ def _metric(name: str, places: Mapping[Split, str], directions: Mapping[str, Dir
 
 
 def _unknown(name: str) -> str:
-    why = AMBIGUOUS.get(_COUNTER.sub("", name.lower()), "has a direction that its name does not tell")
-    return f"{name!r} {why}: pass read_history(source, directions={{{name!r}: 'up'}}), or 'down'"
+    why = AMBIGUOUS.get(_COUNTER.sub("", plain_name(name)), "has a direction that its name does not tell")
+    return f"{name!r} {why}: pass AnalysisConfig(metric_directions={{{name!r}: 'up'}}), or 'down'"
 
 
 def choose_performance(metrics: Mapping[str, Metric]) -> tuple[Metric | None, str]:
@@ -289,3 +302,12 @@ def chance_level(metric: Metric) -> float | None:
     """The value that a model without skill reaches by definition of the metric, e.g. 0.5 for the area under ROC."""
     known = recognise(metric.name)
     return None if known is None or metric.family == "given" else known[0].chance
+
+
+def loss_of(metrics: Mapping[str, Metric]) -> Metric | None:
+    """The loss of the whole model; None where none was logged.
+
+    Args:
+        metrics: Metrics by name.
+    """
+    return next((metric for name, metric in metrics.items() if plain_name(name) == "loss"), None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.data_types.evaluated_gap import EvaluatedOutput
 from analyzer.data_types.metric_names import Direction, Metric, Split
 from analyzer.data_types.values import Estimate, Finding
 
@@ -39,8 +40,9 @@ class Curve:
     """One series of a history.
 
     Attributes:
-        metric: Name of the metric; ``"learning_rate"`` for the learning rate.
-        split: Which data it was measured on; None for the learning rate.
+        metric: Name of the metric; ``"learning_rate"`` for the learning rate, ``"gap"`` for validation minus
+            training loss.
+        split: Which data it was measured on; None for the learning rate and the gap.
         raw: As logged, shape ``(n_runs, n_epochs)``; NaN where nothing was recorded.
         smoothed: Moving average of it, same shape; None where smoothing is off and for the learning rate.
         band: The runs together, from ``smoothed`` where there is one, else from ``raw``; None for a single run.
@@ -113,6 +115,25 @@ class DoubleDescent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LossSpike:
+    """One or two epochs with a loss far above the epochs before and after them.
+
+    Attributes:
+        series: Name of the series as logged.
+        epoch: Epoch of the highest loss.
+        value: The loss there.
+        level: The higher of the levels before and after.
+        threshold: Height over the level that counts.
+    """
+
+    series: str
+    epoch: int
+    value: float
+    level: float
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunDynamics:
     """The numbers of one run; None where the series they need was not recorded.
 
@@ -127,6 +148,7 @@ class RunDynamics:
         non_finite_epoch: First epoch with a NaN or infinite loss; None where all are finite.
         overfitting_epoch: Epoch of the best validation loss, where it rose lastingly after; else None.
         double_descent: The hump of the validation loss; None where there is none.
+        loss_spikes: Isolated spikes of the training and the validation loss.
     """
 
     epochs_to_convergence: int | None = None
@@ -148,17 +170,18 @@ class RunDynamics:
     non_finite_epoch: int | None = None
     overfitting_epoch: int | None = None
     double_descent: DoubleDescent | None = None
+    loss_spikes: tuple[LossSpike, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingResult:
     """The training dynamics of one model.
 
-    Every estimate is a mean over runs with a t interval and their number; with one run it has no interval. A number
-    is None where the series it needs was not recorded; ``notes`` say which.
+    Every estimate but the evaluated ones is a mean over runs with a t interval and their number; with one run it has no
+    interval. A number is None where the series it needs was not recorded; ``notes`` say which.
 
     Attributes:
-        n_runs: Number of runs (seeds).
+        n_runs: Number of runs (seeds); 0 where there is no history, only evaluated losses.
         epochs: Epoch numbers, counted from 1, shape ``(n_epochs,)``.
         performance: The metric behind peak and convergence; None where there is none with validation values.
         performance_reason: Why it is that metric.
@@ -184,10 +207,15 @@ class TrainingResult:
         detrended_stability: Standard deviation of the last validation losses around their own line.
         normalized_detrended_stability: The same by their mean.
         plateau_epoch: First epoch from which the best value did not get better any more.
+        evaluated_gap: Loss on the data of the analysis minus loss on the training data, both evaluated by the finished
+            model without dropout; None unless ``evaluate_train`` asked for it, and for models with several outputs.
+        normalized_evaluated_gap: The same by the larger of the two losses, within [-1, 1].
+        evaluated: Loss and metrics on both data, by output.
         peaks: Best value of every recognised series, by name as logged.
         learning_rate_steps: Lasting changes of the learning rate.
         runs: The numbers of each run.
         curves: Every recognised series and the learning rate, by name as logged.
+        gap: Validation minus training loss by epoch; None where one of the two was not logged.
         smoothing_window: Epochs in one moving average; None where smoothing is off.
         findings: What is wrong or worth knowing.
     """
@@ -215,9 +243,13 @@ class TrainingResult:
     detrended_stability: Estimate | None = None
     normalized_detrended_stability: Estimate | None = None
     plateau_epoch: Estimate | None = None
+    evaluated_gap: Estimate | None = None
+    normalized_evaluated_gap: Estimate | None = None
+    evaluated: dict[str, EvaluatedOutput] = field(default_factory=dict)
     peaks: dict[str, Peak] = field(default_factory=dict)
     learning_rate_steps: tuple[LearningRateStep, ...] = ()
     runs: tuple[RunDynamics, ...] = ()
     curves: dict[str, Curve] = field(default_factory=dict)
+    gap: Curve | None = None
     smoothing_window: int | None = None
     findings: tuple[Finding, ...] = ()

@@ -168,6 +168,9 @@ class Moments:
         """Chan, Golub & LeVeque (1979): pairwise combination of centred sums, in float64."""
         shift, off, squares, low, high, above, other = np.asarray(partial[0], dtype=np.float64)
         count = batch.n_valid * float(partial[1])
+        # Backends disagree whether NaN is an extreme; a sum that is none beside finite extremes shows it.
+        unnoticed = np.isnan(off) & np.isfinite(low) & np.isfinite(high)
+        low, high = np.where(unnoticed, np.nan, low), np.where(unnoticed, np.nan, high)
         with np.errstate(invalid="ignore", over="ignore"):
             # Infinite activations make the mean undefined: NaN, without a warning.
             mean = shift + off / count
@@ -190,14 +193,12 @@ class Moments:
     def finish(self, state: Any) -> dict[str, NDArray[np.float64]]:
         """Arrays ``(units,)`` by name; ``count`` is the number of values behind each."""
         count, mean, m2, low, high, above, other = state
-        # Backends disagree whether NaN is an extreme.
-        broken = np.isnan(mean)
         return {
             "count": np.full(mean.shape, count),
             "mean": mean,
             "variance": m2 / count,
-            "min": np.where(broken, np.nan, low),
-            "max": np.where(broken, np.nan, high),
+            "min": low,
+            "max": high,
             "zero_share": 1.0 - other / count,
             "positive_share": above / count,
         }

@@ -118,12 +118,15 @@ def band(curves: Curve, level: float = 0.95) -> Band:
     )
 
 
-def across_runs(values: Sequence[float | None], level: float = 0.95) -> Estimate | None:
+def across_runs(
+    values: Sequence[float | None], level: float = 0.95, *, within: tuple[float, float] | None = None
+) -> Estimate | None:
     """Mean over runs with its t interval.
 
     Args:
         values: One number per run; None is left out.
         level: Coverage of the interval.
+        within: Least and greatest possible value, such as the first and the last epoch: the interval ends there.
 
     Returns:
         The estimate, without an interval for a single run; None where no run has a number.
@@ -135,6 +138,12 @@ def across_runs(values: Sequence[float | None], level: float = 0.95) -> Estimate
     if known.size == 1:
         return Estimate(value=mean, n=1, level=level)
     half = float(stats.t.ppf((1 + level) / 2, known.size - 1) * known.std(ddof=1) / np.sqrt(known.size))
+    least, greatest = within or (-np.inf, np.inf)
     return Estimate(
-        value=mean, low=mean - half, high=mean + half, n=int(known.size), level=level, method="t interval over runs"
+        value=mean,
+        low=max(mean - half, float(least)),
+        high=min(mean + half, float(greatest)),
+        n=int(known.size),
+        level=level,
+        method="t interval over runs",
     )

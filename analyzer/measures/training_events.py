@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyzer.data_types.metric_names import Direction
-from analyzer.data_types.training import DoubleDescent, LearningRateStep
+from analyzer.data_types.training import DoubleDescent, LearningRateStep, LossSpike
 from analyzer.measures.curves import Curve, expected_maximum, moving_average, noise_scale
 from analyzer.measures.training import Epochs, finite_part
 
@@ -33,6 +33,15 @@ DIVERGENCE_RISE = 0.5
 
 DOUBLE_DESCENT_HEIGHT = 0.1
 """Height of the hump relative to the whole descent."""
+
+SPIKE_RISE = 0.1
+"""Height of an isolated spike that counts, relative to what training had gained."""
+
+SPIKE_NOISE_FACTOR = 6.0
+"""The same in standard deviations of the noise; above `NOISE_FACTOR`, as the worst of all epochs is looked for."""
+
+SPIKE_SHARE = 0.02
+"""The same relative to the level of the loss, for a loss that hardly moves."""
 
 RATE_CHANGE = 0.1
 """Relative change of the learning rate that counts as a step."""
@@ -171,6 +180,46 @@ def overfitting(epochs: Epochs, train: Curve, validation: Curve) -> Rise | None:
     if final - best <= threshold:
         return None
     return Rise(epoch=int(at[best_at]), best=best, final=final, rise=final - best, threshold=threshold)
+
+
+def loss_spikes(series: str, epochs: Epochs, loss: Curve) -> tuple[LossSpike, ...]:
+    """Isolated spikes: one or two epochs far above the median of three epochs on either side.
+
+    The noise of a loss may be the same everywhere or grow with its level, so a spike must stand out of both: beside the
+    values, their logarithms are judged where all are positive. A rise that stays is `divergence`, a first or last epoch
+    has no two sides, and fewer than ten epochs are too few to tell a spike from noise.
+
+    Args:
+        series: Name of the series, for the result.
+        epochs: Epoch numbers.
+        loss: Losses.
+    """
+    at, values = finite_part(epochs, loss)
+    if values.size < 2 * _SMOOTHING:
+        return ()
+    gained = float(values[0] - values.min())
+    share = SPIKE_SHARE * float(np.abs(np.median(values)))
+    threshold = max(SPIKE_RISE * gained, SPIKE_NOISE_FACTOR * noise_scale(values), share)
+    levels = np.full(values.shape, np.inf)
+    for i in range(1, values.size - 1):
+        before, after = values[max(i - _LASTING, 0) : i], values[i + 1 : i + 1 + _LASTING]
+        levels[i] = max(np.median(before), np.median(after))
+    goal = levels + threshold
+    if values.min() > 0:
+        goal = np.maximum(goal, levels * np.exp(SPIKE_NOISE_FACTOR * noise_scale(np.log(values))))
+    stands_out = np.flatnonzero(values > goal)
+    groups = np.split(stands_out, np.flatnonzero(np.diff(stands_out) > 1) + 1) if stands_out.size else []
+    tops = [int(group[np.argmax(values[group])]) for group in groups]
+    return tuple(
+        LossSpike(
+            series=series,
+            epoch=int(at[i]),
+            value=float(values[i]),
+            level=float(levels[i]),
+            threshold=float(goal[i] - levels[i]),
+        )
+        for i in tops
+    )
 
 
 def learning_rate_steps(

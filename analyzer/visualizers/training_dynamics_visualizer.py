@@ -9,7 +9,7 @@ from analyzer.visualizers.panels import training
 from analyzer.visualizers.panels.tables import table_height, training_table
 from analyzer.visualizers.series import Series
 from analyzer.visualizers.sheet import Row, cell
-from analyzer.visualizers.text import NameBook
+from analyzer.visualizers.text import NameBook, displayable
 
 
 class TrainingDynamicsVisualizer(FigureVisualizer):
@@ -22,9 +22,13 @@ class TrainingDynamicsVisualizer(FigureVisualizer):
     def rows(self, book: NameBook) -> tuple[list[Row], Sequence[Series], list[str]]:
         """See `FigureVisualizer.rows`."""
         cast = self.cast(self.results.training_dynamics, book)
-        drawn = cast.series
+        # A model without a history may still have an evaluated gap; it is in the results, there are no curves.
+        drawn = [s for s in cast.series if s.result.n_runs]
         if not drawn:
             return [], (), []
+        bare = [
+            f"Not shown: {displayable(s.name)} – {s.result.performance_reason}" for s in cast.series if s not in drawn
+        ]
         top = [
             cell(panel, having)
             for panel, having in (
@@ -33,10 +37,10 @@ class TrainingDynamicsVisualizer(FigureVisualizer):
             )
             if having
         ]
-        both = [s for s in drawn if s.result.loss and s.result.loss.train and s.result.loss.validation]
+        both = [s for s in drawn if s.result.gap is not None]
         peaks = [s for s in drawn if s.result.peak_performance is not None]
         middle = [cell(training.gap, drawn)] if both else []
         middle += [cell(training.best_epoch, drawn)] if peaks else []
         rows = [Row(cells=tuple(cells), height=1.08 * self.style.panel_height) for cells in (top, middle) if cells]
         rows.append(Row(cells=(cell(training_table, drawn),), height=table_height(drawn, self.style.small)))
-        return rows, drawn, cast.notes("training dynamics")
+        return rows, drawn, [*cast.notes("training dynamics"), *bare]

@@ -6,7 +6,7 @@ import pytest
 
 from analyzer import AnalysisConfig, DataInput, ModelAnalyzer
 from analyzer.analyzers.compiled_metrics import CompiledMetrics
-from analyzer.analyzers.performance_analyzer import PerformanceAnalyzer
+from analyzer.analyzers.performance_analyzer import PerformanceAnalyzer, measure_performance
 from analyzer.data_types import Failed, MultiOutput, OutputData, OutputTask, Skipped
 
 pytestmark = pytest.mark.slow
@@ -339,7 +339,7 @@ class TestNotes:
         task = OutputTask(kind="multiclass", n_classes=3)
         output = OutputData(name="o", task=task, raw=p, probabilities=p, labels=CLASSES[:4])
         compiled = CompiledMetrics({"loss": function, "metrics": [function, wrapped]}, ["o"])
-        found = PerformanceAnalyzer({}, AnalysisConfig(n_bootstrap=0))._output(output, compiled)
+        found = measure_performance(output, compiled, AnalysisConfig(n_bootstrap=0))
         assert len(found.notes) == 3
         assert all("UnsafeModelError" in note and reason in note for note in found.notes)
         assert (found.loss_name, set(found.metrics)) == ("log loss", {"f1_macro", "balanced_accuracy"})

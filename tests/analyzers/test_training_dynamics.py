@@ -263,8 +263,52 @@ def test_a_result_survives_strict_json():
     assert back.runs == result.runs
     assert back.findings == result.findings
     for field in dataclasses.fields(TrainingResult):
-        if field.name not in ("epochs", "curves", "runs"):
+        if field.name not in ("epochs", "curves", "runs", "gap"):
             assert getattr(back, field.name) == getattr(result, field.name), field.name
     np.testing.assert_array_equal(back.curves["val_loss"].raw, result.curves["val_loss"].raw)
     np.testing.assert_array_equal(back.curves["val_loss"].band.mean, result.curves["val_loss"].band.mean)
     assert back.curves["accuracy"].band is not None
+    np.testing.assert_array_equal(back.gap.raw, result.gap.raw)
+
+
+def test_planted_spikes_are_findings_and_a_healthy_training_has_none():
+    source = healthy()
+    source["loss"] = np.where(T == 21, 1.9, source["loss"])
+    result = dynamics(source)
+    (finding,) = [f for f in result.findings if f.severity == "warning"]
+    assert (finding.kind, finding.evidence["epoch"], finding.evidence["n_spikes"]) == ("loss_spike", 21, 1)
+    assert "epoch 21" in finding.message
+    assert [spike.epoch for spike in result.runs[0].loss_spikes] == [21]
+    assert dynamics(healthy()).runs[0].loss_spikes == ()
+    source = healthy() | {"val_loss": np.where(T == 11, 1.9, healthy()["val_loss"])}
+    finding = next(f for f in dynamics(source).findings if f.kind == "validation_loss_spike")
+    assert (finding.severity, finding.evidence["epoch"]) == ("info", 11)
+
+
+def test_gap_by_epoch_and_its_band():
+    rng = np.random.default_rng(1)
+    seeds = [{k: v + rng.normal(0, 0.01, 40) for k, v in healthy().items()} for _ in range(4)]
+    gap = dynamics(seeds, smooth_training_curves=False).gap
+    raw = np.array([seed["val_loss"] - seed["loss"] for seed in seeds])
+    np.testing.assert_allclose(gap.raw, raw)
+    np.testing.assert_allclose(gap.band.mean, raw.mean(axis=0))
+    assert gap.smoothed is None
+    assert dynamics(healthy()).gap.band is None
+    assert dynamics(healthy()).gap.smoothed.shape == (1, 40)
+    assert dynamics({"val_loss": healthy()["val_loss"]}).gap is None
+
+
+def test_names_of_other_loggers():
+    words = {"loss": "Train Loss", "val_loss": "Validation Loss", "accuracy": "train/acc", "val_accuracy": "val/acc"}
+    result = dynamics({words[name]: values for name, values in healthy().items()})
+    plain = dynamics(healthy())
+    assert result.overfitting_index == plain.overfitting_index
+    assert result.peak_performance.value == plain.peak_performance.value
+    assert result.unused == {}
+
+
+def test_intervals_of_epochs_stay_within_the_training():
+    seeds = [healthy(), healthy(20), healthy(12)]
+    result = dynamics(seeds)
+    for estimate in (result.peak_performance.epoch, result.epochs_to_convergence):
+        assert 1 <= estimate.low <= estimate.value <= estimate.high <= 40

@@ -248,3 +248,29 @@ class TestLoader:
         monkeypatch.setattr(keras.backend, "backend", lambda: "numpy")
         with pytest.raises(MissingExtraError, match=r"'numpy'.*KERAS_BACKEND=jax.*keras-analyzer\[jax\]"):
             loader.engine.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    "shape", [(5, 3), (64, 7), (3, 9, 11, 5), (2, 40, 40, 64), (2, 8, 8, 300), (4, 6, 2500), (1, 1)]
+)
+def test_unit_sums_are_those_of_numpy(shape):
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random(shape) < 0.3, 0.0, rng.normal(3.0, 2.0, shape)).astype("float32")
+    shift = x.reshape(-1, shape[-1])[0]
+    program = engine().jit(lambda x, shift: engine().unit_sums(x, shift))
+    with engine().inference():
+        found = program(*map(keras.ops.convert_to_tensor, (x, shift)))
+    rows = x.astype(np.float64).reshape(-1, shape[-1])
+    off = rows - shift
+    wanted = [off.sum(0), (off**2).sum(0), rows.min(0), rows.max(0), (rows > 0).sum(0), (rows != 0).sum(0)]
+    for name, a, b in zip(("off", "squares", "min", "max", "above", "other"), found, wanted, strict=True):
+        np.testing.assert_allclose(engine().to_numpy(a), b, rtol=2e-6, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_unit_sums_show_what_is_not_finite(broken):
+    x = np.ones((4, 33, 33, 6), "float32")
+    x[2, 5, 7, 1] = broken
+    with engine().inference():
+        off = engine().unit_sums(keras.ops.convert_to_tensor(x), keras.ops.zeros(6))[0]
+    assert np.isfinite(engine().to_numpy(off)).tolist() == [True, False, True, True, True, True]

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from analyzer.data_types.history import History, read_history
-from analyzer.data_types.metric_names import METRIC_TABLE, choose_performance, recognise, split_name
+from analyzer.data_types.metric_names import METRIC_TABLE, choose_performance, loss_of, recognise, split_name
+from analyzer.data_types.results import AnalysisResults
 from analyzer.data_types.serialization import ArrayStore, decode, encode
 from analyzer.errors import DataError
 
@@ -163,7 +164,7 @@ def test_top_k_is_not_the_accuracy():
 def test_an_unknown_direction_is_named_and_not_used(name):
     history = read_history({"loss": [1.0, 0.5], f"val_{name}": [1.0, 2.0]})
     assert name not in history.metrics
-    assert "directions=" in history.unused[f"val_{name}"]
+    assert "metric_directions=" in history.unused[f"val_{name}"]
     assert f"val_{name}" in history.series
 
 
@@ -268,6 +269,60 @@ def test_bad_files_are_one_clear_error(tmp_path):
 def test_bad_sources_are_one_clear_error(source, message):
     with pytest.raises(DataError, match=message):
         read_history(source)
+
+
+@pytest.mark.parametrize("make", [dict, list, tuple])
+def test_several_seeds_come_as_list_tuple_or_dict(make, tmp_path):
+    named = {"seed 0": LOGGED, "seed 1": KerasHistory(LOGGED, [0, 1, 2]), "seed 2": pd.DataFrame(LOGGED)}
+    history = read_history(named if make is dict else make(named.values()))
+    assert history.n_runs == 3
+    np.testing.assert_array_equal(history.series["val_loss"], [LOGGED["val_loss"]] * 3)
+
+
+@pytest.mark.parametrize(
+    ("series", "name", "split"),
+    [
+        ("val_accuracy", "accuracy", "validation"),
+        ("Validation Loss", "Loss", "validation"),
+        ("valid/acc", "acc", "validation"),
+        ("Train Loss", "Loss", "training"),
+        ("train.loss", "loss", "training"),
+        ("Loss", "Loss", "training"),
+        ("val_", "val_", "training"),
+    ],
+)
+def test_split_of_a_series_by_its_name(series, name, split):
+    assert split_name(series) == (name, split)
+
+
+def test_loss_is_found_however_it_is_written():
+    history = read_history({"Loss": [1.0, 0.5], "Val Loss": [1.2, 0.9], "head_loss": [0.5, 0.2]})
+    loss = loss_of(history.metrics)
+    assert (loss.train, loss.validation) == ("Loss", "Val Loss")
+    assert loss_of(read_history({"head_loss": [0.5, 0.2]}).metrics) is None
+
+
+def test_histories_are_saved_with_the_results(tmp_path):
+    results = AnalysisResults(("small", "long"))
+    long = {"loss": np.linspace(2, 1, 400), "val_loss": np.linspace(2, 1.5, 400)}
+    results.training_history = {
+        "small": read_history({"loss": [1.0, None, float("nan")], "lr": [0.1, 0.1, 0.01]}),
+        "long": read_history([long, long]),
+    }
+    text = results.to_json(tmp_path).read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["training_history"]["small"]["series"]["loss"] == [[1.0, None, None]]
+    back = AnalysisResults.load(tmp_path).training_history
+    for name, history in results.training_history.items():
+        assert (back[name].n_runs, back[name].learning_rate) == (history.n_runs, history.learning_rate)
+        assert (back[name].metrics, back[name].notes) == (history.metrics, history.notes)
+        np.testing.assert_array_equal(back[name].epochs, history.epochs)
+        for series, values in history.series.items():
+            np.testing.assert_array_equal(back[name].series[series], values)
+            np.testing.assert_array_equal(back[name].recorded[series], history.recorded[series])
+    # A NaN that training produced is still told from what was not recorded.
+    assert back["small"].recorded["loss"].tolist() == [[True, False, True]]
+    assert AnalysisResults(("a",)).to_document()[0].get("training_history") is None
 
 
 def test_a_history_survives_json():

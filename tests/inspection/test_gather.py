@@ -16,7 +16,8 @@ from analyzer.errors import DeviceMemoryError
 from analyzer.inspection import inputs, open_model
 from analyzer.inspection.gather import gather
 from analyzer.inspection.guard import untouched_process
-from analyzer.inspection.needs import Activations, Context, Features, Predictions
+from analyzer.inspection.activations import Activations
+from analyzer.inspection.needs import Context, Features, Predictions
 from analyzer.inspection.outputs import OutputHints
 from analyzer.inspection.reducers import Collect, KeepSamples, Moments, Tap
 from tests import zoo
@@ -140,9 +141,11 @@ def test_batch_size_changes_nothing_but_rounding(name):
     assert (whole.batch_size, parts.batch_size) == (7, 3)
     for a, b in zip(whole.material[needs[0]].values(), parts.material[needs[0]].values(), strict=True):
         np.testing.assert_allclose(a.raw, b.raw, rtol=1e-5, atol=1e-6)
-    for a, b in zip(whole.material[needs[1]], parts.material[needs[1]], strict=True):
-        assert (a.layer.id, a.call) == (b.layer.id, b.call)
-        np.testing.assert_allclose(a.rows, b.rows, rtol=1e-5, atol=1e-6)
+    for a, b in zip(whole.material[needs[1]].calls, parts.material[needs[1]].calls, strict=True):
+        assert (a.call.id, a.call.call) == (b.call.id, b.call.call)
+        assert a.representation.percentiles["50"].value == pytest.approx(
+            b.representation.percentiles["50"].value, rel=1e-5, abs=1e-6
+        )
         for field in a.moments:
             np.testing.assert_allclose(a.moments[field], b.moments[field], rtol=1e-5, atol=1e-6, err_msg=field)
     np.testing.assert_allclose(whole.material[needs[2]], parts.material[needs[2]], rtol=1e-5, atol=1e-6)
@@ -214,13 +217,27 @@ class TestKeptSamples:
         assert kept(23, 6, batch_size=5, seed=1) != kept(23, 6, batch_size=5)
         assert kept(4, 6, batch_size=3) == [0, 1, 2, 3]
 
-    def test_positions_are_the_same_and_evenly_spaced(self):
-        x = keras.Input((9, 2))
+    def test_positions_are_the_same_for_all_samples_and_spread_over_both_axes(self):
+        x = keras.Input((6, 6, 1))
         model = keras.Model(x, L.Rescaling(1.0)(x))
-        data = np.arange(5 * 9 * 2, dtype="float32").reshape(5, 9, 2)
-        reducer = KeepSamples(n_samples=5, n_positions=3)
+        data = np.arange(5 * 36, dtype="float32").reshape(5, 6, 6, 1)
+        reducer = KeepSamples(n_samples=5, n_positions=4)
         (rows,) = tapped(model, data, Tap(source="model", position=0, reducer=reducer))
-        np.testing.assert_array_equal(rows, data[:, [0, 4, 8]])
+        positions = rows[0, :, 0].astype(int)
+        np.testing.assert_array_equal(rows, data.reshape(5, 36, 1)[:, positions])
+        assert len(set(positions)) == 4
+        assert len(set(positions // 6)) > 1
+        assert len(set(positions % 6)) > 1
+
+    def test_units_may_be_an_axis_of_their_own(self):
+        x = keras.Input((3, 4, 2))
+        model = keras.Model(x, L.Rescaling(1.0)(x))
+        data = zoo.normal(5, 3, 4, 2)
+        kept = Tap(source="model", position=0, reducer=KeepSamples(n_samples=5, n_positions=99, axis=1))
+        moments = Tap(source="model", position=0, reducer=Moments(axis=1))
+        rows, found = tapped(model, data, kept, moments)
+        np.testing.assert_allclose(rows, np.moveaxis(data, 1, -1).reshape(5, 8, 3))
+        np.testing.assert_allclose(found["mean"], data.mean(axis=(0, 2, 3)), atol=1e-6)
 
 
 # -------------------------------------------------------------------------------------------------------------- moments
@@ -252,17 +269,17 @@ class TestMoments:
         model = specimen.model
         layers = [layer for layer in model.layers if not isinstance(layer, L.InputLayer)]
         outputs = keras.Model(model.inputs, [layer.output for layer in layers]).predict(specimen.x, verbose=0)
-        found = run(model, specimen.x, [Activations()])[0].material[Activations()]
-        assert [activations.layer.name for activations in found] == [layer.name for layer in layers]
+        found = run(model, specimen.x, [Activations()])[0].material[Activations()].calls
+        assert [activations.call.layer.name for activations in found] == [layer.name for layer in layers]
         for activations, values in zip(found, outputs, strict=True):
             assert_moments(activations.moments, values)
 
     def test_each_call_of_a_shared_layer(self):
         specimen = zoo.build("shared_layer")
         kernel, bias = specimen.model.get_layer("shared").get_weights()
-        found = run(specimen.model, specimen.x, [Activations()])[0].material[Activations()]
+        found = run(specimen.model, specimen.x, [Activations()])[0].material[Activations()].calls
         for call, x in enumerate(specimen.x):
-            assert (found[call].layer.name, found[call].call) == ("shared", call)
+            assert (found[call].call.layer.name, found[call].call.call) == ("shared", call)
             assert_moments(found[call].moments, np.maximum(x @ kernel + bias, 0))
 
     def test_a_large_offset_costs_no_precision(self):
@@ -408,8 +425,8 @@ class TestOutOfMemory:
         a, b = (next(iter(found.material[needs[0]].values())) for found in (whole, halved))
         np.testing.assert_allclose(a.raw, b.raw, atol=1e-6)
         np.testing.assert_allclose(a.logits, b.logits, atol=1e-6)
-        for left, right in zip(whole.material[needs[1]], halved.material[needs[1]], strict=True):
-            np.testing.assert_allclose(left.rows, right.rows, atol=1e-6)
+        for left, right in zip(whole.material[needs[1]].calls, halved.material[needs[1]].calls, strict=True):
+            np.testing.assert_allclose(left.moments["mean"], right.moments["mean"], atol=1e-6)
             assert left.moments["count"].tolist() == right.moments["count"].tolist()
 
     @pytest.mark.parametrize("where", ["launching", "reading"])
@@ -483,6 +500,6 @@ def test_two_deterministic_runs_are_equal_to_the_bit(name):
     for a, b in zip(runs[0][needs[0]].values(), runs[1][needs[0]].values(), strict=True):
         assert a.raw.tobytes() == b.raw.tobytes()
         assert a.logits.tobytes() == b.logits.tobytes()
-    for a, b in zip(runs[0][needs[1]], runs[1][needs[1]], strict=True):
-        assert a.rows.tobytes() == b.rows.tobytes()
+    for a, b in zip(runs[0][needs[1]].calls, runs[1][needs[1]].calls, strict=True):
+        assert a.representation.gram.tobytes() == b.representation.gram.tobytes()
         assert {k: v.tobytes() for k, v in a.moments.items()} == {k: v.tobytes() for k, v in b.moments.items()}

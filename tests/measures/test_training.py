@@ -29,6 +29,7 @@ from analyzer.measures.training_events import (
     first_non_finite,
     late_improvement,
     learning_rate_steps,
+    loss_spikes,
     overfitting,
     plateau_start,
 )
@@ -120,6 +121,8 @@ def test_across_runs():
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((7 / 3, low, high))
     assert estimate.n == 3
     assert across_runs([5.0]).low is None
+    bounded = across_runs([1.0, 2.0, 4.0], within=(1, 3))
+    assert (bounded.value, bounded.low, bounded.high) == (estimate.value, 1.0, 3.0)
     assert across_runs([None]) is None
 
 
@@ -321,6 +324,55 @@ def test_healthy_noisy_losses_raise_no_alarm():
         events = divergence(t, train), overfitting(t, train, validation), double_descent(t, validation)
         alarms += any(event is not None for event in events)
     assert alarms <= 6
+
+
+def falling(n=40):
+    """A loss that falls from 2.6 towards 0.3."""
+    return 0.3 + 2.3 * np.exp(-epochs(n) / 6)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("at", [3, 20, 36])
+def test_planted_spikes_are_found_at_their_top(at, width):
+    curve = falling()
+    curve[at : at + width] += [1.5, 1.2][:width]
+    (spike,) = loss_spikes("loss", epochs(40), curve)
+    assert (spike.series, spike.epoch, spike.value) == ("loss", at + 1, curve[at])
+    assert spike.level + spike.threshold < spike.value
+    # The level is that of the smooth curve next to it.
+    assert falling()[min(at + 3, 39)] <= spike.level <= falling()[at - 3]
+
+
+def test_two_spikes_are_two():
+    curve = falling()
+    curve[[10, 25]] += 1.0
+    assert [spike.epoch for spike in loss_spikes("loss", epochs(40), curve)] == [11, 26]
+
+
+def test_what_is_no_isolated_spike():
+    assert loss_spikes("loss", epochs(40), falling()) == ()
+    assert loss_spikes("loss", epochs(40), np.ones(40)) == ()
+    assert loss_spikes("loss", epochs(5), np.array([1.0, 0.9, 5.0, 0.8, 0.7])) == ()
+    step = np.where(epochs(40) > 20, falling() + 1, falling())
+    assert loss_spikes("loss", epochs(40), step) == ()
+    wide = falling()
+    wide[15:25] += 1.0
+    assert loss_spikes("loss", epochs(40), wide) == ()
+    small = falling()
+    small[20] += 0.05
+    assert loss_spikes("loss", epochs(40), small) == ()
+
+
+@pytest.mark.parametrize("grows_with_level", [False, True])
+def test_noise_is_no_spike(grows_with_level):
+    rng = np.random.default_rng(7)
+    alarms = 0
+    for _ in range(400):
+        n = int(rng.integers(5, 100))
+        smooth = 0.3 + 2.1 * np.exp(-epochs(n) / rng.uniform(2, 30))
+        noise = rng.normal(0, rng.choice([0.005, 0.05, 0.15]), n)
+        alarms += bool(loss_spikes("loss", epochs(n), smooth * np.exp(noise) if grows_with_level else smooth + noise))
+    assert alarms <= 2
 
 
 def test_learning_rate_steps_are_lasting_changes():

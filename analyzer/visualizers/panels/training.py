@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from analyzer.data_types.metric_names import Metric
 from analyzer.data_types.training import Curve, TrainingResult
 from analyzer.visualizers.panels.base import caption, panel, plain_log, whole_numbers
+from analyzer.visualizers.panels.training_marks import Floats, centre, mark_evaluated, mark_findings, mark_rate_steps
 from analyzer.visualizers.series import Pen, Series, error_bar, value_of
 from analyzer.visualizers.style import MUTED
 from analyzer.visualizers.text import displayable
@@ -19,42 +19,41 @@ from analyzer.visualizers.text import displayable
 LOG_FROM = 20.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
-Floats = NDArray[np.float64]
-
-
-def centre(curve: Curve) -> Floats:
-    """The line to draw, shape ``(n_epochs,)``: the mean over runs, or the (smoothed) single run."""
-    if curve.band is not None:
-        return curve.band.mean
-    runs = curve.raw if curve.smoothed is None else curve.smoothed
-    return np.asarray(runs[0])
-
 
 @panel("loss", TrainingResult)
 def loss(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
-    """Training and validation loss by epoch.
+    """Training and validation loss by epoch; what went wrong and steps of the learning rate are marked.
 
     Args:
         ax: The axes.
         series: Training results.
         pen: Sizes.
     """
-    _curves(ax, series, pen, "Loss", lambda result: result.loss)
+    marks = [mark for s in series for mark in (mark_findings(ax, s, pen), mark_rate_steps(ax, s, pen)) if mark]
+    _curves(ax, series, pen, "Loss", lambda result: result.loss, marks)
 
 
 @panel("performance", TrainingResult)
 def performance(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
-    """Training and validation performance by epoch, the best epoch marked.
+    """Training and validation performance by epoch, the best epoch marked; the commonest metric where they differ.
 
     Args:
         ax: The axes.
         series: Training results.
         pen: Sizes.
     """
-    _curves(ax, series, pen, "Performance", lambda result: result.performance)
-    for s in series:
+    known = [s.result.performance.name for s in series if s.result.performance is not None]
+    common = Counter(known).most_common(1)[0][0] if known else ""
+
+    def metric_of(result: TrainingResult) -> Metric | None:
+        return result.performance if result.performance is not None and result.performance.name == common else None
+
+    starred = [s for s in series if metric_of(s.result) and s.result.peak_performance and s.result.n_runs == 1]
+    marks = ["★ best epoch"] if starred else []
+    _curves(ax, series, pen, "Performance", metric_of, marks)
+    for s in starred:
         peak = s.result.peak_performance
-        if peak is not None and s.result.n_runs == 1:
+        if peak is not None:
             ax.plot(
                 value_of(peak.epoch),
                 value_of(peak.value),
@@ -69,7 +68,12 @@ def performance(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
 
 
 def _curves(
-    ax: Axes, series: Sequence[Series], pen: Pen, title: str, metric_of: Callable[[TrainingResult], Metric | None]
+    ax: Axes,
+    series: Sequence[Series],
+    pen: Pen,
+    title: str,
+    metric_of: Callable[[TrainingResult], Metric | None],
+    marks: Sequence[str],
 ) -> None:
     names: list[str] = []
     values: list[Floats] = []
@@ -92,13 +96,12 @@ def _curves(
     ax.set_xlabel("Epoch")
     ax.set_ylabel(displayable(" / ".join(dict.fromkeys(names))), parse_math=False)
     ax.grid(visible=True)
-    star = "★ best epoch" if title == "Performance" and any(s.result.n_runs == 1 for s in series) else ""
-    absent = f"not logged: {', '.join(without)}" if without else ""
+    absent = f"another metric or none: {', '.join(without)}" if without else ""
     caption(
         ax,
         pen,
         title,
-        "; ".join(filter(None, ["solid: validation, dashed: training", _meaning(series, pen), star])),
+        "; ".join(filter(None, ["solid: validation, dashed: training", _meaning(series, pen), *dict.fromkeys(marks)])),
         absent,
     )
 
@@ -108,7 +111,8 @@ def _meaning(series: Sequence[Series], pen: Pen) -> str:
     runs = max(s.result.n_runs for s in series)
     smooth = f"smoothed over {', '.join(map(str, sorted(windows)))} epochs" if windows else ""
     faint = "faint: as logged" if windows and pen.extras else ""
-    band = f"mean of up to {runs} runs with 95% t interval" if runs > 1 else "one run each"
+    interval = " with 95% t interval" if pen.extras else ""
+    band = f"mean of up to {runs} runs{interval}" if runs > 1 else "one run each"
     return "; ".join(filter(None, [smooth, faint, band]))
 
 
@@ -133,7 +137,7 @@ def _one_curve(ax: Axes, s: Series, curve: Curve, pen: Pen, *, validation: bool)
 
 @panel("gap", TrainingResult)
 def gap(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
-    """Validation loss minus training loss by epoch.
+    """Validation loss minus training loss by epoch, and evaluated alike at the end where that was asked for.
 
     Args:
         ax: The axes.
@@ -143,12 +147,13 @@ def gap(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     ax.axhline(0, color=MUTED, linewidth=0.8 * pen.line, linestyle=(0, (4, 2)))
     without: list[str] = []
     for s in series:
-        metric = s.result.loss
-        if metric is None or metric.train is None or metric.validation is None:
+        if s.result.gap is None:
             without.append(s.label.replace("\n", ""))
             continue
-        line = centre(s.result.curves[metric.validation]) - centre(s.result.curves[metric.train])
+        line, band = centre(s.result.gap), s.result.gap.band
         known = np.isfinite(line)
+        if pen.extras and band is not None:
+            ax.fill_between(s.result.epochs, band.low, band.high, color=s.color, alpha=0.15, linewidth=0)
         ax.plot(
             s.result.epochs[known],
             line[known],
@@ -162,13 +167,9 @@ def gap(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     ax.set_ylabel("Validation − training loss")
     ax.grid(visible=True)
     absent = f"one of the two losses was not logged: {', '.join(without)}" if without else ""
-    caption(
-        ax,
-        pen,
-        "Generalisation gap",
-        "of the curves as drawn; with dropout the training loss reads high, the gap low",
-        absent,
-    )
+    logged = "as logged: with dropout the training loss reads high, the gap low"
+    evaluated = mark_evaluated(ax, series, pen)
+    caption(ax, pen, "Overfitting: gap of the losses", "; ".join(filter(None, [logged, evaluated])), absent)
 
 
 @panel("best_epoch", TrainingResult)
@@ -212,7 +213,7 @@ def best_epoch(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     caption(
         ax,
         pen,
-        "Best epoch",
+        "Best epoch performance",
         f"{dash}runs: {', '.join(sorted({str(s.result.n_runs) for s in series}))}",
         f"another metric or none: {', '.join(out)}" if out else "",
     )
