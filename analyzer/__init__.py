@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from analyzer.config import AnalysisConfig
     from analyzer.data_types.data_input import DataInput
     from analyzer.data_types.results import AnalysisResults
+    from analyzer.extraction import features
+    from analyzer.inspection.intervene import intervene
     from analyzer.model_analyzer import ModelAnalyzer
     from analyzer.visualizers.plot import plot
     from analyzer.visualizers.registry import register_visualizer
@@ -25,6 +27,8 @@ _HOMES = {
     "AnalysisResults": "analyzer.data_types.results",
     "DataInput": "analyzer.data_types.data_input",
     "ModelAnalyzer": "analyzer.model_analyzer",
+    "features": "analyzer.extraction",
+    "intervene": "analyzer.inspection.intervene",
     "plot": "analyzer.visualizers.plot",
     "recalibrate": "analyzer.analyzers.recalibration",
     "register_analyzer": "analyzer.analyzers.registry",
@@ -36,6 +40,8 @@ __all__ = [
     "AnalysisResults",
     "DataInput",
     "ModelAnalyzer",
+    "features",
+    "intervene",
     "plot",
     "recalibrate",
     "register_analyzer",
