@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.analyzers.base import BaseAnalyzer, material
-from analyzer.data_types.comparison import Comparison, ModelPair, PairwiseSimilarity, WeightPca
+from analyzer.data_types.comparison import Comparison, LayerCka, ModelPair, PairwiseSimilarity, WeightPca
 from analyzer.data_types.outputs import OutputData
 from analyzer.data_types.values import Estimate, Skipped
 from analyzer.data_types.weights import MATRIX_ROLES, TensorStatistics
 from analyzer.errors import AnalyzerError, Unsupported
+from analyzer.inspection.activations import Activations, GatheredActivations
 from analyzer.inspection.needs import Features, Need, Predictions, Weights
 from analyzer.inspection.weights import DescribedWeights
 from analyzer.measures.similarity import agreement, js_divergence, linear_cka, mean_with_interval, statistics_pca
@@ -60,6 +61,7 @@ class SimilarityAnalyzer(BaseAnalyzer):
             weight_pca=pca if isinstance(pca, WeightPca) else None,
             weight_pca_reason=pca if isinstance(pca, str) else None,
             cka=_pairwise("linear_cka", names, _available(cache, names, Features()), _cka),
+            layer_cka=_layer_cka(cache, names),
             agreement=_by_output("agreement", names, outputs, _agreement),
             js_divergence=_by_output("js_divergence", names, outputs, _js),
         )
@@ -84,6 +86,29 @@ class SimilarityAnalyzer(BaseAnalyzer):
             n_features=found.n_features,
             left_out=tuple(name for name in names if name not in family),
         )
+
+
+def _layer_cka(cache: Mapping[str, Any], names: Sequence[str]) -> tuple[LayerCka, ...]:
+    """For models whose layers were followed by another analysis; nothing is gathered for this alone."""
+    followed = {
+        name: found for name in names if isinstance(found := cache[name].get(Activations()), GatheredActivations)
+    }
+    grams = {
+        name: np.stack([call.representation.gram for call in found.calls]).astype(np.float64)
+        for name, found in followed.items()
+    }
+    return tuple(
+        LayerCka(
+            first=first,
+            second=second,
+            n=followed[first].n_kept,
+            first_layers=tuple(call.call.id for call in followed[first].calls),
+            second_layers=tuple(call.call.id for call in followed[second].calls),
+            values=np.clip(grams[first] @ grams[second].T, -1.0, 1.0),
+        )
+        for first, second in itertools.combinations(followed, 2)
+        if grams[first].shape[1] == grams[second].shape[1]
+    )
 
 
 def _available(cache: Mapping[str, Any], names: Sequence[str], need: Need) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def unit_sums(x: Tensor, shift: Tensor) -> list[Tensor]:
     if jax.default_backend() != "cpu" or steps < 4:
         return _sums(rows, shift)
     # On a CPU, XLA would read x once for every sum. The barrier keeps it from computing x anew in the loop.
-    blocks = jax.lax.optimization_barrier(rows)
+    blocks = jax.lax.optimization_barrier(rows)  # type: ignore[no-untyped-call]
     shifts = jnp.tile(shift, side)
 
     def step(i: Tensor, sums: list[Tensor]) -> list[Tensor]:

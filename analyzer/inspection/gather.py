@@ -223,7 +223,8 @@ class Pass:
     def _depends_on_neighbours(self, rows: NDArray[np.int64], launched: tuple[list[Any], HostBatch]) -> bool:
         """Whether outputs for the samples of a batch change when only the rows beside them do."""
         partials, batch = launched
-        if self.n == 1 or len(rows) == 1:
+        seen = any(tap.source == "model" and isinstance(tap.reducer, Collect) for tap in self.taps)
+        if self.n == 1 or len(rows) == 1 or not seen:
             return False
         same = min(batch.n_valid, len(rows) // 2)
         beside = rows[same:]
