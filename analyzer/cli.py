@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_show(commands)
     _add_plot(commands)
+    _add_pareto(commands)
     return parser
 
 
@@ -111,6 +112,9 @@ def _add_audit(commands: Commands) -> None:
         "models", nargs="+", metavar="[NAME=]MODEL.keras", help="model files; the name is the file's stem"
     )
     parser.add_argument("--data", type=Path, metavar="FILE.npz", help="x and y; x_<input> and y_<output> where several")
+    parser.add_argument(
+        "--reference-data", type=Path, metavar="FILE.npz", help="what the models were trained on, for --evaluate-train"
+    )
     parser.add_argument("--output-dir", type=Path, default=Path("analysis_results"), metavar="DIR")
     parser.add_argument("--history", action="append", default=[], metavar="MODEL=LOG.csv", help="as CSVLogger wrote it")
     parser.add_argument(
@@ -156,6 +160,25 @@ def _add_plot(commands: Commands) -> None:
     parser.set_defaults(run=_plot)
 
 
+def _add_pareto(commands: Commands) -> None:
+    text = "find the best trade-offs among the models of saved results; needs no Keras"
+    parser = _add_command(commands, "pareto", text)
+    parser.add_argument(
+        "results", type=Path, nargs="+", metavar="RESULTS", help="folders with analysis_results.json, or such files"
+    )
+    parser.add_argument(
+        "--objective",
+        action="append",
+        default=[],
+        metavar="NAME[:max|min]",
+        help="what models are compared by: 'accuracy', 'ece', 'parameters', 'weights.health.score:max'; at least two "
+        "(default: peak performance and overfitting index)",
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("pareto_results"), metavar="DIR")
+    options.add_figure_options(parser)
+    parser.set_defaults(run=_pareto)
+
+
 def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-on",
@@ -189,6 +212,12 @@ def _plot(args: argparse.Namespace) -> int:
     from analyzer.commands import plot
 
     return plot.run(args)
+
+
+def _pareto(args: argparse.Namespace) -> int:
+    from analyzer.commands import pareto
+
+    return pareto.run(args)
 
 
 def _write_any_character() -> None:

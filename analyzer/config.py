@@ -18,7 +18,7 @@ Progress = bool | Callable[[str, int, int], None]
 TASKS = ("binary", "multiclass", "multilabel", "regression", "gaussian", "quantile", "sequence", "segmentation")
 """Words that `task` understands. A quantile head is written with its levels: ``"quantile:0.1,0.5,0.9"``."""
 
-ANALYSES = ("weights", "calibration", "information_flow", "training_dynamics")
+ANALYSES = ("weights", "calibration", "information_flow", "training_dynamics", "cost")
 """The analyses that have a switch ``analyze_<name>``, in the order in which they run."""
 
 
@@ -31,6 +31,9 @@ class AnalysisConfig:
         analyze_calibration: Compare confidence with correctness.
         analyze_information_flow: Follow activations through the layers.
         analyze_training_dynamics: Read training histories, where given.
+        analyze_cost: Count parameters, memory and operations, and time the forward pass.
+        evaluate_train: Evaluate the training data too, given as ``reference_data`` of `ModelAnalyzer.analyze`, for the
+            gap of loss and metrics without dropout.
         n_samples: Most samples to look at, drawn seeded and stratified by class; None looks at all.
         weight_layer_types: Layer class names whose weights are reported, e.g. ``["Dense", "Conv2D"]``; None reports
             all. Narrows rows, never totals.
@@ -39,6 +42,10 @@ class AnalysisConfig:
         calibration_bins: Number of bins of the binned calibration measures.
         smooth_training_curves: Draw training curves as moving averages.
         smoothing_window: Epochs in one moving average; any whole number from 1.
+        metric_directions: ``"up"`` (more is better) or ``"down"`` by the name of a logged metric, without ``val_``, for
+            metrics of your own; it beats the names that are known.
+        pareto_analysis_threshold: Fewest models with the needed values for which the Pareto analysis is made without
+            being asked for.
         plot_style: ``"publication"`` (print, column width), ``"presentation"`` (large) or ``"draft"`` (fast).
         save_plots: Write figures to the output folder.
         save_format: File format of figures.
@@ -66,6 +73,8 @@ class AnalysisConfig:
     analyze_calibration: bool = True
     analyze_information_flow: bool = True
     analyze_training_dynamics: bool = True
+    analyze_cost: bool = True
+    evaluate_train: bool = False
     n_samples: int | None = 1000
     weight_layer_types: Sequence[str] | None = None
     analyze_biases: bool = False
@@ -73,6 +82,8 @@ class AnalysisConfig:
     calibration_bins: int = 15
     smooth_training_curves: bool = True
     smoothing_window: int = 5
+    metric_directions: Mapping[str, Literal["up", "down"]] | None = None
+    pareto_analysis_threshold: int = 2
     plot_style: PlotStyle = "publication"
     save_plots: bool = True
     save_format: SaveFormat = "png"
@@ -99,6 +110,7 @@ class AnalysisConfig:
     def __post_init__(self) -> None:
         for name in ("calibration_bins", "smoothing_window", "dpi", "max_layers_heatmap", "max_layers_info_flow"):
             _check_whole(name, getattr(self, name), at_least=1)
+        _check_whole("pareto_analysis_threshold", self.pareto_analysis_threshold, at_least=1)
         _check_whole("batch_size", self.batch_size, at_least=1)
         _check_whole("n_bootstrap", self.n_bootstrap, at_least=0)
         _check_whole("seed", self.seed, at_least=0)
@@ -121,6 +133,11 @@ class AnalysisConfig:
                 raise ConfigError(f"{name}={value!r}: expected a list of names, such as ['Dense', 'Conv2D'].")
             # A tuple of plain words, whatever iterable came (an array of names, an iterator).
             object.__setattr__(self, name, None if value is None else tuple(map(str, words)))
+        directions = {} if self.metric_directions is None else self.metric_directions
+        if not isinstance(directions, Mapping) or not set(directions.values()) <= {"up", "down"}:
+            raise ConfigError(
+                f"metric_directions={self.metric_directions!r}: expected 'up' (more is better) or 'down' by metric."
+            )
         tasks = self.task.values() if isinstance(self.task, Mapping) else [self.task]
         for task in tasks:
             if task is not None:
@@ -157,7 +174,7 @@ class AnalysisConfig:
         plain["progress"] = bool(plain["progress"])
         for name in ("weight_layer_types", "class_names"):
             plain[name] = None if plain[name] is None else list(plain[name])
-        for name in ("task", "from_logits"):
+        for name in ("task", "from_logits", "metric_directions"):
             plain[name] = dict(plain[name]) if isinstance(plain[name], Mapping) else plain[name]
         return plain
 

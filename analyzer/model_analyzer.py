@@ -6,16 +6,20 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from analyzer import provenance
-from analyzer.analyzers.base import BaseAnalyzer, failed
-from analyzer.analyzers.registry import analyzer_classes
+from analyzer.analyzers.base import REFERENCE, BaseAnalyzer, failed
+from analyzer.analyzers.isolation import gather_for, needs_of, record_failure, run_alone
+from analyzer.analyzers.registry import analyzer_classes, check_analyzer_class, is_built_in
 from analyzer.backends import engine
+from analyzer.comparison.objectives import Objectives
+from analyzer.comparison.pareto import pareto
+from analyzer.comparison.stored import add_pareto, as_results, store_pareto
 from analyzer.config import ANALYSES, AnalysisConfig, check_names
-from analyzer.data_types import AnalysisResults, DataInput, Failed, MultiOutput
+from analyzer.data_types import AnalysisResults, DataInput, MultiOutput, Skipped
 from analyzer.data_types.history import History, read_history
 from analyzer.errors import ConfigError, DataError, OutputError
 from analyzer.inspection import inputs, open_model
@@ -24,9 +28,12 @@ from analyzer.inspection.guard import untouched_process
 from analyzer.inspection.needs import Context, Need, Predictions
 from analyzer.inspection.outputs import OutputHints, check_labels
 from analyzer.inspection.sources import ModelSources
+from analyzer.plugins import BROKEN, described
 from analyzer.progress import Progress
 from analyzer.visualizers.base import BaseVisualizer
-from analyzer.visualizers.registry import visualizer_classes
+from analyzer.visualizers.isolation import draw_alone
+from analyzer.visualizers.pareto_visualizer import Figure, ParetoVisualizer
+from analyzer.visualizers.registry import check_visualizer_class, visualizer_classes
 from analyzer.visualizers.style import model_colors
 
 logger = logging.getLogger("analyzer")
@@ -51,7 +58,7 @@ class ModelAnalyzer:
     Raises:
         ModelError: If there is no model, a file does not exist, or a model was never built.
         DataError: If a training history cannot be read or belongs to no model.
-        ConfigError: If an analyzer or visualizer is not a subclass of its base.
+        ConfigError: If an analyzer or visualizer is not a subclass of its base, or its name is taken.
     """
 
     def __init__(
@@ -67,40 +74,46 @@ class ModelAnalyzer:
         self.config = config or AnalysisConfig()
         self.models = ModelSources(models)
         self.output_dir = Path(output_dir)
-        self.training_history = _read_histories(training_history, list(self.models))
+        self.training_history = _read_histories(training_history, list(self.models), self.config)
         self.results = AnalysisResults(tuple(self.models))
-        self._further_analyzers = _subclasses(analyzers, BaseAnalyzer)
-        self._further_visualizers = _subclasses(visualizers, BaseVisualizer)
+        self._further_analyzers = _checked(analyzers, check_analyzer_class)
+        self._further_visualizers = _checked(visualizers, check_visualizer_class)
 
-    def analyze(self, data: Any = None, *, analysis_types: Sequence[str] | None = None) -> AnalysisResults:
+    def analyze(
+        self, data: Any = None, reference_data: Any = None, *, analysis_types: Sequence[str] | None = None
+    ) -> AnalysisResults:
         """Run the analyses, save the results, then draw.
 
         Args:
             data: A `DataInput`, or anything that `DataInput.from_object` reads. Without data, what needs data is
                 skipped with its reason.
+            reference_data: The data that the models were trained on, in the same forms; at most ``n_samples`` of them
+                are looked at. With ``evaluate_train`` they are evaluated beside the data.
             analysis_types: Names of the analyses to run instead of those that the configuration switches on.
 
         Returns:
             The results, which are also saved in the output folder.
 
         Raises:
-            DataError: If the data fit none of the models.
+            DataError: If the data fit none of the models, or ``evaluate_train`` misses data.
             ModelError: If none of the models can be opened.
             ConfigError: If an analysis is unknown.
             OutputError: If the output folder cannot be written; found out before any computing.
         """
         chosen = self._chosen(analysis_types)
         sample = None if data is None else DataInput.from_object(data).sample(self.config.n_samples, self.config.seed)
+        reference = self._reference(reference_data, sample, chosen)
         _check_writable(self.output_dir)
         started = time.perf_counter()
         results = AnalysisResults(tuple(self.models))
         results.training_history = self.training_history
         deterministic = engine().deterministic() if self.config.deterministic else contextlib.nullcontext()
         with untouched_process(), deterministic, Progress(self.config.progress) as progress:
-            analyzers, needs = self._prepared(chosen, results)
-            cache = self._gather(needs, sample, results, progress)
+            analyzers, needs = self._prepared(chosen, sample, results)
+            cache = self._gather(needs, sample, reference, results, progress)
             self._analyze(analyzers, sample, results, cache)
-        results.provenance = provenance.describe(self.config, self.models.facts, sample, list(chosen))
+        add_pareto(results, at_least=self.config.pareto_analysis_threshold)
+        results.provenance = provenance.describe(self.config, self.models.facts, sample, list(chosen), reference)
         results.measured["seconds"] = {**results.measured.get("seconds", {}), "total": time.perf_counter() - started}
         results.measured["date"] = provenance.now()
         self.results = results
@@ -108,6 +121,32 @@ class ModelAnalyzer:
         if self.config.save_plots:
             self._draw()
         return results
+
+    def create_pareto_analysis(self, objectives: Objectives | None = None, save_plot: bool = True) -> Figure:
+        """Find and draw the best trade-offs between objectives among the models of the latest results.
+
+        Args:
+            objectives: Names (``["accuracy", "ece", "parameters"]``), or ``"max"`` and ``"min"`` by name or path; by
+                default peak performance against overfitting index. See `analyzer.comparison.pareto.pareto`.
+            save_plot: Write the figure as ``pareto_analysis.<format>``, and the results with the analysis in them.
+
+        Returns:
+            The Matplotlib figure.
+
+        Raises:
+            ConfigError: If an objective is unknown, or its direction.
+            DataError: If no model has a value for every objective: before `analyze`, or with the reasons.
+            OutputError: If the output folder cannot be written.
+        """
+        found = pareto(self.results, objectives)
+        store_pareto(self.results, found)
+        colors = model_colors(list(self.models))
+        visualizer = ParetoVisualizer(as_results(found), self.config, self.output_dir, colors)
+        figure = visualizer.figure()
+        if save_plot:
+            self.results.to_json(self.output_dir, inline_arrays=self.config.json_include_per_sample_data)
+            visualizer.save(figure)
+        return figure
 
     def create_summary_dashboard(self) -> Path:
         """Draw the summary dashboard from the latest results, and return its path."""
@@ -136,8 +175,26 @@ class ModelAnalyzer:
         off = {name for name in ANALYSES if not getattr(self.config, f"analyze_{name}")}
         return {name: cls for name, cls in classes.items() if name not in off}
 
+    def _reference(
+        self, reference_data: Any, sample: DataInput | None, chosen: Mapping[str, type[BaseAnalyzer]]
+    ) -> DataInput | None:
+        """The training data to evaluate, drawn as the data are; None where nothing asks for them."""
+        if not (self.config.evaluate_train and "training_dynamics" in chosen):
+            if reference_data is not None:
+                logger.warning("reference_data are not used: set evaluate_train=True to evaluate them")
+            return None
+        reference = None if reference_data is None else DataInput.from_object(reference_data)
+        for what, given in (("data", sample), ("reference_data", reference)):
+            if given is None or given.y_data is None:
+                raise DataError(
+                    f"evaluate_train=True compares the training data with data held out, but {what} "
+                    f"{'were not given' if given is None else 'have no labels'}: "
+                    "call analyze((x_test, y_test), reference_data=(x_train, y_train))."
+                )
+        return reference and reference.sample(self.config.n_samples, self.config.seed)
+
     def _prepared(
-        self, chosen: Mapping[str, type[BaseAnalyzer]], results: AnalysisResults
+        self, chosen: Mapping[str, type[BaseAnalyzer]], sample: DataInput | None, results: AnalysisResults
     ) -> tuple[list[BaseAnalyzer], list[Need]]:
         """The analyzers that can be made, and what they need, each need once; a broken one never loses another."""
         analyzers: list[BaseAnalyzer] = []
@@ -145,16 +202,26 @@ class ModelAnalyzer:
         for name, cls in chosen.items():
             try:
                 analyzer = cls(self.models, self.config)
-                needs |= dict.fromkeys(analyzer.needs())
-            except Exception as error:  # noqa: BLE001 - somebody else's class must not break the run
-                logger.warning("analysis %r failed: %s: %s", name, type(error).__name__, error)
-                _record_failure(results, name, failed(error))
-            else:
-                analyzers.append(analyzer)
+                # Our own say per model what they cannot do without data.
+                idle = not is_built_in(analyzer) and sample is None and analyzer.requires_data()
+                needs |= dict.fromkeys(() if idle else needs_of(analyzer))
+            except BROKEN as error:  # somebody else's class must not break the run
+                logger.warning("analysis %s failed: %s: %s", described(cls), type(error).__name__, error)
+                record_failure(results, name, failed(error))
+                continue
+            if idle:
+                record_failure(results, name, Skipped("No data were given."))
+                continue
+            analyzers.append(analyzer)
         return analyzers, list(needs)
 
     def _gather(
-        self, needs: Sequence[Need], sample: DataInput | None, results: AnalysisResults, progress: Progress
+        self,
+        needs: Sequence[Need],
+        sample: DataInput | None,
+        reference: DataInput | None,
+        results: AnalysisResults,
+        progress: Progress,
     ) -> dict[str, dict[Any, Any]]:
         """One pass per model for all needs; a model that cannot be opened or run keeps its error as material."""
         cache: dict[str, dict[Any, Any]] = {}
@@ -162,7 +229,7 @@ class ModelAnalyzer:
         for name in self.models:
             started = time.perf_counter()
             try:
-                cache[name] = self._gather_model(name, needs, sample, results, progress)
+                cache[name] = self._gather_model(name, needs, sample, reference, results, progress)
             except Exception as error:  # noqa: BLE001 - one broken model must not lose another; raised below if all are
                 logger.warning("model %r cannot be analysed: %s", name, error)
                 cache[name] = dict.fromkeys([*needs, "predictions"], error) | {"compile_config": {}}
@@ -187,6 +254,7 @@ class ModelAnalyzer:
         name: str,
         needs: Sequence[Need],
         sample: DataInput | None,
+        reference: DataInput | None,
         results: AnalysisResults,
         progress: Progress,
     ) -> dict[Any, Any]:
@@ -212,12 +280,13 @@ class ModelAnalyzer:
                 batch_size=self.config.batch_size,
                 progress=lambda what, done, total: progress.step(f"{name}: {what}", done, total),
             )
-            gathered = gather(context, needs)
+            gathered = gather_for(context, needs)
             results.findings[name] = tuple(gathered.findings)
             return {
                 **gathered.material,
                 "predictions": _raw_predictions(gathered.material.get(Predictions())),
                 "compile_config": self.models.compile_config(name),
+                REFERENCE: {} if reference is None else _gather_reference(context, reference),
             }
 
     def _analyze(
@@ -229,24 +298,28 @@ class ModelAnalyzer:
     ) -> None:
         for analyzer in analyzers:
             started = time.perf_counter()
-            try:
-                analyzer.analyze(results, sample, cache)
-            except Exception as error:  # noqa: BLE001 - one broken analysis must not lose another
-                logger.warning("analysis %r failed: %s: %s", analyzer.name, type(error).__name__, error)
-                _record_failure(results, analyzer.name, failed(error))
+            if problems := run_alone(analyzer, results, sample, cache):
+                logger.warning("analysis %s failed: %s", described(analyzer), "; ".join(problems))
             results.measured["seconds"].setdefault("analyses", {})[analyzer.name] = time.perf_counter() - started
 
     def _draw(self) -> None:
         """Every figure, each on its own: a broken one is a warning that names it."""
         classes = visualizer_classes() | {cls.name: cls for cls in self._further_visualizers}
-        for name, cls in classes.items():
-            try:
-                self._visualizer(cls).create_visualizations()
-            except Exception as error:  # noqa: BLE001 - the results are saved already; a picture costs nothing else
-                logger.warning("figure %r failed: %s: %s", name, type(error).__name__, error)
+        for cls in classes.values():
+            colors = model_colors(list(self.models))
+            if problems := draw_alone(cls, self.results, self.config, self.output_dir, colors):
+                logger.warning("figure %s failed: %s", described(cls), "; ".join(problems))
 
-    def _visualizer(self, cls: type[BaseVisualizer]) -> BaseVisualizer:
-        return cls(self.results, self.config, self.output_dir, model_colors(list(self.models)))
+
+def _gather_reference(context: Context, reference: DataInput) -> dict[Any, Any]:
+    """Predictions for the training data; what is wrong with these data costs no other result."""
+    try:
+        check_labels(context.view.heads, reference, context.hints)
+        arranged = inputs.arrange(context.view.model, reference.x_data)
+        return gather(dataclasses.replace(context, data=reference, arranged=arranged), [Predictions()]).material
+    except Exception as error:  # noqa: BLE001 - becomes the material, which the analysis reports
+        logger.warning("model %r: reference_data cannot be evaluated: %s", context.hints.model_name, error)
+        return {Predictions(): error}
 
 
 def _output_names(material: Any) -> list[str]:
@@ -259,15 +332,6 @@ def _raw_predictions(material: Any) -> Any:
         return None
     raw = {name: output.raw for name, output in material.items()}
     return next(iter(raw.values())) if len(raw) == 1 else raw
-
-
-def _record_failure(results: AnalysisResults, name: str, failure: Failed) -> None:
-    if name == "similarity":
-        results.comparison = failure
-    elif hasattr(results, name) and name not in results.plugins:
-        getattr(results, name).update(dict.fromkeys(results.model_names, failure))
-    else:
-        setattr(results, name, dict.fromkeys(results.model_names, failure))
 
 
 def _headline(results: AnalysisResults, name: str) -> dict[str, Any]:
@@ -294,18 +358,29 @@ def _first_output(result: Any) -> Any:
     return next(iter(result.outputs.values())) if isinstance(result, MultiOutput) else result
 
 
-def _read_histories(histories: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, History]:
+def _read_histories(
+    histories: Mapping[str, Any] | None, names: Sequence[str], config: AnalysisConfig
+) -> dict[str, History]:
     for name in histories or {}:
         if name not in names:
             raise DataError(f"training_history names {name!r}, but the models are {', '.join(map(repr, names))}.")
-    return {name: read_history(source) for name, source in (histories or {}).items()}
+    directions = config.metric_directions or {}
+    read = {
+        name: source if isinstance(source, History) else read_history(source, directions=directions)
+        for name, source in (histories or {}).items()
+    }
+    for metric in sorted(set(directions) - {metric for history in read.values() for metric in history.metrics}):
+        logger.warning("metric_directions names %r, which no training history has: ignored", metric)
+    return read
 
 
-def _subclasses(classes: Sequence[Any] | None, base: type) -> list[Any]:
+def _checked(classes: Sequence[Any] | None, check: Callable[[object], None]) -> list[Any]:
+    names: dict[str, Any] = {}
     for cls in classes or ():
-        if not (isinstance(cls, type) and issubclass(cls, base)):
-            raise ConfigError(f"Got {cls!r}; expected a subclass of {base.__name__} (the class, not an instance).")
-    return list(classes or ())
+        check(cls)
+        if names.setdefault(cls.name, cls) is not cls:
+            raise ConfigError(f"Two classes are named {cls.name!r}. Give one of them another `name`.")
+    return list(names.values())
 
 
 def _check_writable(folder: Path) -> None:

@@ -456,6 +456,17 @@ class TestAudit:
             "large": "skipped",
         }
 
+    def test_training_data_are_evaluated_beside_the_data(self, files, capsys):
+        words = ("--evaluate-train", "--analyses", "training_dynamics", "--history", f"small={files / 'log.csv'}")
+        models = ("small.keras",)
+        assert self.audit(files, *words, "--reference-data", str(files / "test.npz"), models=models) == 0
+        found = self.document(files)["training_dynamics"]["small"]
+        assert found["evaluated_gap"]["value"] == 0
+        assert found["final_gap"]["value"] == pytest.approx(0.2)
+        assert self.audit(files, *words, models=models, out=files / "none") == 2
+        assert "reference_data were not given" in capsys.readouterr().err
+        assert not (files / "none").exists()
+
     def test_failing_rule_is_code_1_and_saved_results_judge_the_same(self, files, capsys):
         rule = ("--fail-on", "performance.accuracy <= 1")
         assert self.audit(files, *rule, "--quiet") == 1

@@ -28,6 +28,7 @@ GUIDE_DEFAULTS = {
     "calibration_bins": 15,
     "smooth_training_curves": True,
     "smoothing_window": 5,
+    "pareto_analysis_threshold": 2,
     "plot_style": "publication",
     "save_plots": True,
     "save_format": "png",
@@ -43,6 +44,7 @@ WHOLE = {
     "n_samples": 1,
     "calibration_bins": 1,
     "smoothing_window": 1,
+    "pareto_analysis_threshold": 1,
     "dpi": 1,
     "max_layers_heatmap": 1,
     "max_layers_info_flow": 1,
@@ -67,6 +69,7 @@ def test_every_field_is_documented_and_checked_here():
     documented = AnalysisConfig.__doc__
     assert [name for name in NAMES if f"\n        {name}: " not in documented] == []
     words = {"plot_style", "save_format", "weight_layer_types", "class_names", "task", "from_logits", "progress"}
+    words |= {"metric_directions"}
     assert set(NAMES) == {*SWITCHES, *WHOLE, *words}
     assert [f"analyze_{name}" in SWITCHES for name in ANALYSES] == [True] * len(ANALYSES)
 
@@ -108,6 +111,12 @@ def test_choices_are_named_in_the_message_with_the_nearest(name, choices, nearly
     assert all(repr(choice) in message for choice in choices)
     assert "Did you mean" not in refused(**{name: "0123456789"})
     assert repr(["a", "list"]) in refused(**{name: ["a", "list"]})
+
+
+def test_directions_of_metrics():
+    assert AnalysisConfig(metric_directions={"my_score": "up"}).to_dict()["metric_directions"] == {"my_score": "up"}
+    for wrong in ("up", {"my_score": "more"}, {"my_score": True}):
+        assert repr(wrong) in refused(metric_directions=wrong)
 
 
 def test_unknown_options_are_refused_by_name_with_the_nearest():

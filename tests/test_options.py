@@ -44,20 +44,20 @@ def material():
 def audit(material, tmp_path):
     models, histories, data = material
 
-    def run(folder="out", data=data, **options):
+    def run(folder="out", data=data, reference=None, **options):
         settings = {"save_plots": False, "n_bootstrap": 0, "progress": False} | options
         analyzer = ModelAnalyzer(models, histories, AnalysisConfig(**settings), tmp_path / folder)
-        return analyzer.analyze(data)
+        return analyzer.analyze(data, reference)
 
     run.folder = tmp_path
     return run
 
 
-@pytest.mark.parametrize("name", ["weights", "calibration", "information_flow", "training_dynamics"])
+@pytest.mark.parametrize("name", ["weights", "calibration", "information_flow", "training_dynamics", "cost"])
 def test_an_analysis_that_is_switched_off_does_not_run(audit, name):
     results = audit(**{f"analyze_{name}": False})
     assert getattr(results, name) == {}
-    others = {"weights", "calibration", "information_flow", "training_dynamics"} - {name}
+    others = {"weights", "calibration", "information_flow", "training_dynamics", "cost"} - {name}
     assert all(set(getattr(results, other)) == {"a", "b", "c"} for other in others)
 
 
@@ -101,6 +101,35 @@ def test_smoothing(audit):
     assert not np.allclose(narrow, wide)
 
 
+def test_pareto_analysis_threshold(audit):
+    found = audit(pareto_analysis_threshold=3).comparison.pareto
+    assert set(found.models) == {"a", "b", "c"}
+    assert audit(pareto_analysis_threshold=4).comparison.pareto is None
+
+
+def test_evaluate_train(audit, material):
+    assert audit().training_dynamics["a"].evaluated == {}
+    found = audit(reference=material[2], evaluate_train=True).training_dynamics["a"]
+    assert found.evaluated_gap.value == 0
+    assert found.evaluated_gap.n == N
+
+
+def test_metric_directions(material, tmp_path, caplog):
+    histories = {"a": {"val_my_score": [0.1, 0.9, 0.4]}}
+
+    def peak(folder, **options):
+        config = AnalysisConfig(save_plots=False, progress=False, **options)
+        analyzer = ModelAnalyzer({"a": material[0]["a"]}, histories, config, tmp_path / folder)
+        return analyzer.analyze(analysis_types=["training_dynamics"]).training_dynamics["a"]
+
+    assert isinstance(peak("unknown"), Skipped)
+    assert float(peak("up", metric_directions={"my_score": "up"}).peak_performance.value) == 0.9
+    assert float(peak("down", metric_directions={"my_score": "down"}).peak_performance.value) == 0.1
+    assert "metric_directions" not in caplog.text
+    peak("misspelt", metric_directions={"my_scor": "up"})
+    assert "metric_directions names 'my_scor', which no training history has: ignored" in caplog.text
+
+
 def test_save_plots(audit):
     audit("without")
     audit("with", save_plots=True)
@@ -112,6 +141,8 @@ def test_save_plots(audit):
         "confidence_calibration_analysis",
         "information_flow_analysis",
         "training_dynamics",
+        "pareto_analysis",
+        "architecture",
     }
 
 

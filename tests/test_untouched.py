@@ -7,10 +7,10 @@ import pytest
 from analyzer import AnalysisConfig, DataInput, ModelAnalyzer
 from analyzer.analyzers.base import BaseAnalyzer
 from analyzer.inspection import inputs, open_model
-from analyzer.inspection.gather import gather
-from analyzer.inspection.guard import untouched_process
 from analyzer.inspection.activations import Activations
+from analyzer.inspection.gather import gather
 from analyzer.inspection.gradients import Gradients
+from analyzer.inspection.guard import untouched_process
 from analyzer.inspection.needs import Context, Features, Predictions, Weights
 from analyzer.inspection.outputs import OutputHints
 from analyzer.testing import footprint

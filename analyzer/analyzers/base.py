@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("analyzer")
 
+REFERENCE = "reference"
+"""Key of what was gathered from the reference data, within the material of a model."""
+
 
 class BaseAnalyzer(abc.ABC):
     """Measures one aspect of models.
@@ -62,7 +65,8 @@ class BaseAnalyzer(abc.ABC):
                 attribute name that is not reserved.
             data: The samples looked at (already drawn), or None.
             cache: ``cache[model_name][need]`` holds what was gathered for each need, and
-                ``cache[model_name]["predictions"]`` the raw outputs where data were given.
+                ``cache[model_name]["predictions"]`` the raw outputs where data were given, and
+                ``cache[model_name]["reference"]`` what was gathered from the reference data, by need.
         """
 
     def each_model(self, work: Callable[[str], Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Collection
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TypeVar, cast
@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 from analyzer.analyzers.base import BaseAnalyzer
 from analyzer.data_types.results import RESERVED
 from analyzer.errors import ConfigError
+from analyzer.plugins import check_plugin, installed
 
 ENTRY_POINT_GROUP = "analyzer.analyzers"
 
@@ -19,12 +20,11 @@ _BUILT_IN = {
     "calibration": "analyzer.analyzers.calibration_analyzer:CalibrationAnalyzer",
     "information_flow": "analyzer.analyzers.information_flow_analyzer:InformationFlowAnalyzer",
     "training_dynamics": "analyzer.analyzers.training_dynamics_analyzer:TrainingDynamicsAnalyzer",
+    "cost": "analyzer.analyzers.cost_analyzer:CostAnalyzer",
     "similarity": "analyzer.analyzers.similarity_analyzer:SimilarityAnalyzer",
 }
 
 _registered: dict[str, type[BaseAnalyzer]] = {}
-
-logger = logging.getLogger("analyzer")
 
 A = TypeVar("A", bound=type[BaseAnalyzer])
 
@@ -38,14 +38,11 @@ def register_analyzer(cls: A) -> A:
     Raises:
         ConfigError: If it is no such subclass, or its name is taken by another class or by `AnalysisResults`.
     """
-    if not (isinstance(cls, type) and issubclass(cls, BaseAnalyzer)):
-        raise ConfigError(f"register_analyzer got {cls!r}; expected a subclass of BaseAnalyzer.")
-    if cls.name in RESERVED and cls.name not in _BUILT_IN:
-        raise ConfigError(f"{cls.name!r} is a name of AnalysisResults itself. Give {cls.__name__} another `name`.")
+    check_analyzer_class(cls)
     known = _registered.get(cls.name)
     # Running a notebook cell again defines the class anew under its old name.
     same = known is not None and (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
-    if cls.name in _BUILT_IN or (known is not None and not same):
+    if known is not None and not same:
         raise ConfigError(f"An analyzer named {cls.name!r} exists already. Give {cls.__name__} another `name`.")
     _registered[cls.name] = cls
     return cls
@@ -53,18 +50,34 @@ def register_analyzer(cls: A) -> A:
 
 def analyzer_classes() -> dict[str, type[BaseAnalyzer]]:
     """All analyses by name: built in, from entry points, and registered. A broken entry point is a warning."""
-    found = {name: _load_built_in(path) for name, path in _BUILT_IN.items()}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        try:
-            cls = point.load()
-            if not (isinstance(cls, type) and issubclass(cls, BaseAnalyzer)):
-                raise TypeError(f"{cls!r} is no subclass of BaseAnalyzer")
-            if cls.name in found or cls.name in RESERVED:
-                raise ValueError(f"the name {cls.name!r} is taken")
-            found[cls.name] = cls
-        except Exception as error:  # noqa: BLE001 - somebody else's package must not break the run
-            logger.warning("the analyzer plugin %r cannot be loaded: %s: %s", point.name, type(error).__name__, error)
-    return found | _registered
+    plugins = installed(entry_points(group=ENTRY_POINT_GROUP), "analyzer", _check_installed)
+    return {name: _load_built_in(path) for name, path in _BUILT_IN.items()} | plugins | _registered
+
+
+def check_analyzer_class(cls: object) -> None:
+    """Refuse what cannot be run as a further analysis.
+
+    Args:
+        cls: A subclass of `BaseAnalyzer`.
+
+    Raises:
+        ConfigError: If it is no such class, or its name is none, one of ours, or one of `AnalysisResults`.
+    """
+    check_plugin(cls, BaseAnalyzer, "An analyzer", _BUILT_IN, reserved=RESERVED)
+
+
+def is_built_in(analyzer: BaseAnalyzer) -> bool:
+    """Whether an analysis is one of this package's own.
+
+    Args:
+        analyzer: The analysis.
+    """
+    path = f"{type(analyzer).__module__}:{type(analyzer).__qualname__}"
+    return path in _BUILT_IN.values()
+
+
+def _check_installed(cls: object, found: Collection[str]) -> None:
+    check_plugin(cls, BaseAnalyzer, "An analyzer", {*_BUILT_IN, *found}, reserved=RESERVED)
 
 
 def _load_built_in(path: str) -> type[BaseAnalyzer]:

@@ -41,11 +41,22 @@ def run(args: argparse.Namespace) -> int:
     config = options.read_config(args, analyses=known)
     check_running(rules, config)
     chosen = options.chosen_analyses(args.analyses, known)
-    data = None if args.data is None else DataInput(*load_npz(args.data))
+    data, reference = (
+        None if path is None else DataInput(*load_npz(path)) for path in (args.data, args.reference_data)
+    )
     # "all" asks for whatever applies; a name asks for that analysis.
     asked = () if chosen is None or set(chosen) == set(known) else chosen
     return audit(
-        paths, histories, data, config, args.output_dir, analyses=chosen, rules=rules, asked=asked, quiet=args.quiet
+        paths,
+        histories,
+        data,
+        config,
+        args.output_dir,
+        reference=reference,
+        analyses=chosen,
+        rules=rules,
+        asked=asked,
+        quiet=args.quiet,
     )
 
 
@@ -74,6 +85,7 @@ def audit(
     config: AnalysisConfig,
     output_dir: Path,
     *,
+    reference: DataInput | None = None,
     analyses: Sequence[str] | None = None,
     rules: Sequence[Rule] = (),
     asked: Collection[str] = (),
@@ -87,6 +99,7 @@ def audit(
         data: Samples and labels; None skips what needs them.
         config: The options.
         output_dir: Where results and figures go.
+        reference: The data that the models were trained on; None where nothing asks for them.
         analyses: Names of the analyses to run; None runs those that the configuration switches on.
         rules: What the user does not accept.
         asked: Analyses that the user named: skipped, they count as not evaluated.
@@ -98,7 +111,7 @@ def audit(
     from analyzer.model_analyzer import ModelAnalyzer
 
     analyzer = ModelAnalyzer(models, histories or None, config, output_dir)
-    results = analyzer.analyze(data, analysis_types=analyses)
+    results = analyzer.analyze(data, reference, analysis_types=analyses)
     document, _ = results.to_document()
     return conclude(document, rules, quiet=quiet, asked=asked, where=_where(output_dir, config))
 

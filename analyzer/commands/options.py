@@ -59,6 +59,12 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
         "--n-bootstrap", type=int, metavar="N", help="bootstrap draws behind intervals; 0 for none", **given_only
     )
     parser.add_argument(
+        "--evaluate-train",
+        action="store_true",
+        help="evaluate the training data too (--reference-data), for the gap without dropout",
+        **given_only,
+    )
+    parser.add_argument(
         "--deterministic", action="store_true", help="deterministic kernels: two runs are bit-equal", **given_only
     )
 

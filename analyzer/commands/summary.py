@@ -5,16 +5,17 @@ Works on the JSON document alone, so that saved results read the same as fresh o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from analyzer.commands.table_text import ABSENT, aligned
 from analyzer.progress import printable
-from analyzer.sweeps.gate import analyses
+from analyzer.sweeps.gate import analyses, findings_of_plugins
 
 MOST_FINDINGS = 20
 """Findings shown of one model; the others are counted."""
-ABSENT = "–"
-COLUMNS = ("model", "n", "accuracy", "loss", "ECE", "Brier", "health", "verdict")
+COLUMNS = ("model", "n", "accuracy", "loss", "ECE", "Brier", "health", "parameters", "FLOPs", "latency", "verdict")
 NUMBERS = frozenset(COLUMNS) - {"model", "verdict"}
 
 
@@ -26,7 +27,7 @@ def table(document: Mapping[str, Any]) -> list[str]:
     """
     rows = [row for model in document["models"] for row in _rows(document, model)]
     shown = [name for name in COLUMNS if name == "model" or any(row[name] != ABSENT for row in rows)]
-    return _aligned([dict(zip(COLUMNS, COLUMNS, strict=True)), *rows], shown)
+    return aligned([dict(zip(COLUMNS, COLUMNS, strict=True)), *rows], shown, NUMBERS)
 
 
 def _rows(document: Mapping[str, Any], model: str) -> Iterator[dict[str, str]]:
@@ -34,6 +35,7 @@ def _rows(document: Mapping[str, Any], model: str) -> Iterator[dict[str, str]]:
     by_output = [entries.get(name, {}).get("outputs", {}) for name in ("performance", "calibration")]
     outputs = list(dict.fromkeys(name for parts in by_output for name in parts)) or [None]
     health = entries.get("weights", {}).get("health", {}).get("score")
+    costs = _costs(entries.get("cost", {}), document.get("measured", {}).get("cost", {}).get(model, {}))
     for output in outputs:
         performance, calibration = (
             entries.get(name, {}) if output is None else parts.get(output, {})
@@ -47,9 +49,23 @@ def _rows(document: Mapping[str, Any], model: str) -> Iterator[dict[str, str]]:
             "ECE": _estimate(calibration.get("ece")),
             "Brier": _estimate(calibration.get("brier"), interval=False),
             "health": ABSENT if health is None else f"{health:.2f}",
+            **costs,
             "verdict": (calibration.get("verdict") or {}).get("text") or ABSENT,
         }
         yield {name: printable(text) for name, text in cells.items()}
+
+
+def _costs(cost: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters, operations for one sample, and time of the smallest batch that was measured."""
+    flops, smallest = cost.get("flops"), next(iter(measured.get("latency", ())), None)
+    samples = smallest["batch_size"] if smallest else 1
+    of_how_many = f" / {samples}" if samples > 1 else ""
+    at_least = "≥ " if cost.get("uncounted") else ""
+    return {
+        "parameters": f"{cost['parameters']:,}" if "parameters" in cost else ABSENT,
+        "FLOPs": ABSENT if flops is None else f"{at_least}{flops:.3g}",
+        "latency": f"{1000 * smallest['seconds']['value']:.3g} ms{of_how_many}" if smallest else ABSENT,
+    }
 
 
 def _estimate(estimate: Mapping[str, Any] | None, *, interval: bool = True) -> str:
@@ -58,19 +74,6 @@ def _estimate(estimate: Mapping[str, Any] | None, *, interval: bool = True) -> s
     if not interval or estimate["low"] is None or estimate["high"] is None:
         return f"{estimate['value']:.3f}"
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
-
-
-def _aligned(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> list[str]:
-    # A terminal gives two cells to an emoji or a Chinese character: len() would misalign the rest of the line.
-    from rich.cells import cell_len
-
-    width = {name: max(cell_len(row[name]) for row in rows) for name in columns}
-    lines = []
-    for row in rows:
-        padding = {name: " " * (width[name] - cell_len(row[name])) for name in columns}
-        cells = (padding[name] + row[name] if name in NUMBERS else row[name] + padding[name] for name in columns)
-        lines.append("  ".join(cells).rstrip())
-    return lines
 
 
 def findings(document: Mapping[str, Any]) -> list[str]:
@@ -99,6 +102,8 @@ def _findings(document: Mapping[str, Any], model: str) -> Iterator[tuple[str, Ma
     for name, section in analyses(document):
         for finding in section.get(model, {}).get("findings", ()):
             yield name, finding
+    for name, found in findings_of_plugins(document, model):
+        yield name, dataclasses.asdict(found)
 
 
 def _finding(model: str, finding: Mapping[str, Any]) -> str:

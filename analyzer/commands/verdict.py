@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from analyzer.commands import exits, summary
+from analyzer.commands.plugin_tables import plugin_tables
 from analyzer.config import ANALYSES, AnalysisConfig
 from analyzer.data_types.comparison import Comparison
 from analyzer.data_types.results import ANALYSIS_TYPES
@@ -71,7 +72,7 @@ def conclude(
     lacking = [line for lines in summary.missing(document, "failed").values() for line in lines]
     lacking += [line for name in asked for line in skipped.pop(name, ())]
     if not quiet:
-        _say(*summary.table(document), "", *summary.findings(document))
+        _say(*summary.table(document), *plugin_tables(document), "", *summary.findings(document))
         _say(*(line for lines in skipped.values() for line in lines))
     _complain(*lacking, *(outcome.message for outcome in outcomes if outcome.status != "passed"))
     if not quiet:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.data_types.pareto import ParetoResult
 from analyzer.data_types.values import Estimate, Finding
 
 
@@ -82,6 +83,27 @@ class PairwiseSimilarity:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class LayerCka:
+    """Linear CKA between all layers of two models on the same samples, unbiased (Nguyen et al. 2021).
+
+    Attributes:
+        first: Name of one model.
+        second: Name of the other.
+        n: Samples.
+        first_layers: Ids of the rows' layers.
+        second_layers: Ids of the columns' layers.
+        values: ``(len(first_layers), len(second_layers))``; NaN where a layer does not vary.
+    """
+
+    first: str
+    second: str
+    n: int
+    first_layers: tuple[str, ...]
+    second_layers: tuple[str, ...]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
     """Everything between models.
 
@@ -91,8 +113,10 @@ class Comparison:
         weight_pca: Where at least three models share an architecture; else None.
         weight_pca_reason: Why there is no ``weight_pca``; None where there is.
         cka: Linear CKA of the last hidden layers on a shared batch; None where not asked for.
+        layer_cka: CKA between all layers of each two models whose information flow was analysed.
         agreement: Share of samples with the same decision, one entry per output.
         js_divergence: Mean Jensen–Shannon divergence of predicted distributions in nats, one entry per output.
+        pareto: The best trade-offs between several objectives; None where too few models have the values for it.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -100,8 +124,10 @@ class Comparison:
     weight_pca: WeightPca | None = None
     weight_pca_reason: str | None = None
     cka: PairwiseSimilarity | None = None
+    layer_cka: tuple[LayerCka, ...] = ()
     agreement: tuple[PairwiseSimilarity, ...] = ()
     js_divergence: tuple[PairwiseSimilarity, ...] = ()
+    pareto: ParetoResult | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per measure and pair of models, for `AnalysisResults.to_frame`."""

@@ -18,11 +18,13 @@ import numpy as np
 
 from analyzer.data_types.calibration import ClassificationCalibration, MultiLabelCalibration
 from analyzer.data_types.comparison import Comparison
+from analyzer.data_types.cost import CostResult
 from analyzer.data_types.history import History
 from analyzer.data_types.information_flow import InformationFlowResult
 from analyzer.data_types.performance import PerformanceResult
+from analyzer.data_types.plugins import decode_plugin, encode_absent, encode_plugin, plugin_findings, plugin_rows
 from analyzer.data_types.regression_calibration import GaussianCalibration, QuantileCalibration, RegressionCalibration
-from analyzer.data_types.serialization import ArrayStore, decode, encode, plain
+from analyzer.data_types.serialization import ArrayStore, decode, encode, encode_measured, plain
 from analyzer.data_types.training import TrainingResult
 from analyzer.data_types.values import Failed, Finding, Skipped, flat_row
 from analyzer.data_types.weights import WeightResult
@@ -67,6 +69,7 @@ ANALYSIS_TYPES: dict[str, Any] = {
     "calibration": Calibration,
     "information_flow": InformationFlowResult,
     "training_dynamics": TrainingResult,
+    "cost": CostResult,
 }
 """The analyses of this package and the type of their results."""
 
@@ -84,13 +87,15 @@ class AnalysisResults:
         calibration: Model name to a calibration result, `MultiOutput`, `Skipped` or `Failed`.
         information_flow: Model name to `InformationFlowResult`, `Skipped` or `Failed`.
         training_dynamics: Model name to `TrainingResult`, `Skipped` or `Failed`.
+        cost: Model name to `CostResult`, `Skipped` or `Failed`.
         training_history: Model name to the training history that was given.
         comparison: What is between models: `Comparison`, `Skipped`, `Failed`, or None where it was not asked for.
         findings: What was noticed while gathering, by model name.
         provenance: Versions, backend, seed, configuration, files: how the numbers came about.
         measured: Times and memory: what may differ between two equal runs.
 
-    A plugin adds its own results as further attributes; they are saved under their names.
+    A plugin adds its own results as further attributes; they are saved under their names. Where such an attribute maps
+    model names to results, a list of `Finding`s under ``findings`` of a result counts among the findings of that model.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -109,6 +114,7 @@ class AnalysisResults:
         self.calibration: dict[str, Any] = {}
         self.information_flow: dict[str, Any] = {}
         self.training_dynamics: dict[str, Any] = {}
+        self.cost: dict[str, Any] = {}
         self.training_history: dict[str, History] = {}
         self.comparison: Comparison | Skipped | Failed | None = None
         self.findings: dict[str, tuple[Finding, ...]] = {}
@@ -131,6 +137,8 @@ class AnalysisResults:
         for name, results in self.analyses().items():
             for model, result in results.items():
                 yield from ((name, model, finding) for finding in getattr(result, "findings", ()))
+        for name, value in self.plugins.items():
+            yield from ((name, model, finding) for model, finding in plugin_findings(value, self.model_names))
 
     def to_document(self, *, inline_arrays: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The results as strict JSON values, and the large arrays that they name.
@@ -144,12 +152,22 @@ class AnalysisResults:
             document[name] = {model: _entry(result, store) for model, result in results.items()}
         if self.comparison is not None:
             document["comparison"] = _entry(self.comparison, store)
+        if self.training_history:
+            document["training_history"] = encode(self.training_history, store)
         document["findings"] = plain(self.findings)
-        document["plugins"] = {name: plain(value) for name, value in self.plugins.items()}
+        document["plugins"] = {name: encode_plugin(value) for name, value in self.plugins.items()}
         document["provenance"] = plain(self.provenance)
-        document["measured"] = plain(self.measured)
+        document["measured"] = plain(self.measured) | self._measured_of_results(store)
         # A plugin's own names also stand at the top, as the guide promises.
         return {**document["plugins"], **document}, store.arrays
+
+    def _measured_of_results(self, store: ArrayStore) -> dict[str, Any]:
+        """By analysis and model, what the results hold that may differ between two equal runs."""
+        parts = {
+            name: {model: part for model, result in results.items() if (part := encode_measured(result, store))}
+            for name, results in self.analyses().items()
+        }
+        return {name: part for name, part in parts.items() if part}
 
     def to_json(self, path: str | Path, *, inline_arrays: bool = False) -> Path:
         """Save atomically: the JSON file, and `analysis_arrays.npz` beside it where there are large arrays.
@@ -211,17 +229,20 @@ class AnalysisResults:
     @classmethod
     def _from_document(cls, document: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> AnalysisResults:
         results = cls(tuple(document["models"]))
+        measured = dict(document.get("measured", {}))
         for name, hint in ANALYSIS_TYPES.items():
-            entries = document.get(name, {})
+            parts = measured.pop(name, {})
+            entries = {model: entry | parts.get(model, {}) for model, entry in document.get(name, {}).items()}
             setattr(results, name, {model: _result(hint, entry, arrays) for model, entry in entries.items()})
         if "comparison" in document:
             results.comparison = _result(Comparison, document["comparison"], arrays)
+        results.training_history = decode(dict[str, History], document.get("training_history", {}), arrays)
         findings = document.get("findings", {})
         results.findings = decode(dict[str, tuple[Finding, ...]], findings, arrays)
         for name, value in document.get("plugins", {}).items():
-            setattr(results, name, value)
+            setattr(results, name, decode_plugin(value))
         results.provenance = document.get("provenance", {})
-        results.measured = document.get("measured", {})
+        results.measured = measured
         return results
 
     def to_frame(self, what: str = "performance") -> pd.DataFrame:
@@ -240,11 +261,7 @@ class AnalysisResults:
             rows = [{"analysis": a, "model": m, **dataclasses.asdict(f)} for a, m, f in self.all_findings()]
             return pd.DataFrame(rows, columns=["analysis", "model", "kind", "layer", "severity", "evidence", "message"])
         if what in self.plugins:
-            value = self.plugins[what]
-            by_model = value if isinstance(value, Mapping) else {None: value}
-            return pd.DataFrame(
-                [{"model": m, **v} if isinstance(v, Mapping) else {"model": m, "value": v} for m, v in by_model.items()]
-            )
+            return pd.DataFrame(plugin_rows(self.plugins[what], self.model_names))
         if what == "comparison":
             return pd.DataFrame(self.comparison.rows() if isinstance(self.comparison, Comparison) else [])
         if what not in ANALYSIS_TYPES:
@@ -277,16 +294,8 @@ def for_outputs(results: Mapping[str, Any]) -> Any:
 
 
 def _entry(result: Any, store: ArrayStore) -> dict[str, Any]:
-    if isinstance(result, Skipped):
-        return {"status": "skipped", "reason": result.reason, "findings": []}
-    if isinstance(result, Failed):
-        return {
-            "status": "failed",
-            "reason": result.reason,
-            "error": result.error,
-            "where": result.where,
-            "findings": [],
-        }
+    if isinstance(result, Skipped | Failed):
+        return encode_absent(result)
     if isinstance(result, MultiOutput):
         outputs = {name: _entry(output, store) for name, output in result.outputs.items()}
         return {"status": "ok", "reason": None, "findings": plain(result.findings), "outputs": outputs}

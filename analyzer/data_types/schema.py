@@ -17,6 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from analyzer.data_types.comparison import Comparison
+from analyzer.data_types.history import History
 from analyzer.data_types.results import ANALYSIS_TYPES, SCHEMA_VERSION
 from analyzer.data_types.values import Finding
 
@@ -55,6 +56,11 @@ def build_schema() -> dict[str, Any]:
         "comparison": {
             "description": "What lies between models.",
             "anyOf": [*_entries([Comparison], definitions), *_absent(definitions)],
+        },
+        "training_history": {
+            "description": "The training history that was given, by model name.",
+            "type": "object",
+            "additionalProperties": _reference(History, definitions),
         },
         "findings": {
             "description": "What was noticed while gathering, by model name.",
@@ -142,6 +148,8 @@ def _reference(cls: type, definitions: Definitions) -> dict[str, Any]:
         hints, about = get_type_hints(cls), field_descriptions(cls)
         properties = {}
         for field in dataclasses.fields(cls):
+            if field.metadata.get("measured"):
+                continue
             described = {"description": about[field.name]} if field.name in about else {}
             properties[field.name] = described | _of_hint(hints[field.name], definitions)
         definitions[name] = _object(properties, _summary(cls))

@@ -18,6 +18,9 @@ from analyzer.errors import DataError
 INLINE_SIZE = 256
 """Arrays with at most this many elements are written into the JSON itself."""
 
+MEASURED = {"measured": True}
+"""Metadata of fields that may differ between two equal runs: a document has them under ``measured`` alone."""
+
 _ARRAY_KEY = "array"
 
 
@@ -68,7 +71,8 @@ def encode(value: Any, store: ArrayStore, field: str = "value") -> Any:
         field: Name of the field that holds the value, for the names of arrays.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        body = {f.name: encode(getattr(value, f.name), store, f.name) for f in dataclasses.fields(value)}
+        kept = [f for f in dataclasses.fields(value) if not f.metadata.get("measured")]
+        body = {f.name: encode(getattr(value, f.name), store, f.name) for f in kept}
         return {"type": type(value).__name__, **body} if _is_result(value) else body
     if isinstance(value, np.ndarray):
         return store.add(value, field)
@@ -77,6 +81,19 @@ def encode(value: Any, store: ArrayStore, field: str = "value") -> Any:
     if isinstance(value, list | tuple):
         return [encode(item, store, field) for item in value]
     return plain(value)
+
+
+def encode_measured(value: Any, store: ArrayStore) -> dict[str, Any]:
+    """The fields of a result that `encode` leaves out.
+
+    Args:
+        value: A result dataclass, or what stands in its place.
+        store: Receives the large arrays.
+    """
+    kept = (
+        [f for f in dataclasses.fields(value) if f.metadata.get("measured")] if dataclasses.is_dataclass(value) else []
+    )
+    return {f.name: encode(getattr(value, f.name), store, f.name) for f in kept}
 
 
 def decode(hint: Any, value: Any, arrays: Mapping[str, np.ndarray]) -> Any:

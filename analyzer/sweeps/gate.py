@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Self
 
-from analyzer.data_types.values import Severity
+from analyzer.data_types.plugins import absent, plugin_findings
+from analyzer.data_types.values import Finding, Severity
 from analyzer.errors import ConfigError
 
 Status = Literal["passed", "failed", "not evaluated"]
@@ -175,16 +176,41 @@ def model_names(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def analyses(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The sections of a document that hold one entry with a status per model."""
+    """The sections of a document that hold one entry with a status per model.
+
+    Of a plugin, whose entries may look like anything, only those that were skipped or failed are there.
+    """
+    plugins = _plugins(document)
+    for name, value in plugins.items():
+        entries = value if isinstance(value, Mapping) else {}
+        if missing := {model: entry for model, entry in entries.items() if absent(entry) is not None}:
+            yield name, missing
     for name, entries in document.items():
-        section = entries.values() if isinstance(entries, Mapping) else ()
+        section = entries.values() if isinstance(entries, Mapping) and name not in (*plugins, "plugins") else ()
         if section and all(isinstance(entry, Mapping) and "status" in entry for entry in section):
             yield name, entries
+
+
+def findings_of_plugins(document: Mapping[str, Any], model: str) -> Iterator[tuple[str, Finding]]:
+    """Findings that plugins made of a model, each with the name of the plugin's results.
+
+    Args:
+        document: A results document.
+        model: Name of the model.
+    """
+    for name, value in _plugins(document).items():
+        yield from ((name, finding) for _, finding in plugin_findings(value, (model,)))
+
+
+def _plugins(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    return document.get("plugins") or {}
 
 
 def _model_outcomes(rule: Rule, document: Mapping[str, Any], model: str) -> Iterator[RuleOutcome]:
     section = document.get(rule.analysis)
     entry = section.get(model) if isinstance(section, Mapping) else None
+    if isinstance(entry, Mapping):
+        entry = {**entry, **document.get("measured", {}).get(rule.analysis, {}).get(model, {})}
     if isinstance(entry, Mapping) and isinstance(entry.get("outputs"), Mapping):
         for output, part in entry["outputs"].items():
             yield _outcome(rule, model, output, partial(_number, rule, part))
@@ -277,9 +303,13 @@ def _findings_outcome(rule: Rule, document: Mapping[str, Any], model: str) -> Ru
     }
     found = [finding for entry in entries.values() for finding in entry.get("findings", ())]
     found += document.get("findings", {}).get(model, ()) if everywhere else ()
+    of_plugins = [f for name, f in findings_of_plugins(document, model) if everywhere or name == rule.analysis]
+    found += [{"severity": finding.severity} for finding in of_plugins]
     outcome = _outcome(rule, model, None, partial(_count, rule, found))
     broken = [name for name, entry in entries.items() if entry["status"] == "failed"]
-    if not any(entry["status"] == "ok" for entry in entries.values()):
+    by_plugin = _plugins(document).get(rule.analysis)
+    has_plugin = isinstance(by_plugin, Mapping) and model in by_plugin and model not in entries
+    if not has_plugin and not any(entry["status"] == "ok" for entry in entries.values()):
         return _outcome(rule, model, None, _nothing("no analysis that could find anything has a result"))
     # An analysis that broke may have had more to report: only a count that fails already is certain.
     if broken and outcome.status == "passed":

@@ -55,7 +55,8 @@ class BaseVisualizer(abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not cls.name:
+        # A name that a base class was given is inherited; one that it got from its class is not.
+        if "name" not in vars(cls) and cls.name in ("", *(base.__name__ for base in cls.__mro__[1:])):
             cls.name = cls.__name__
 
     @abc.abstractmethod

@@ -18,7 +18,21 @@ from analyzer.visualizers.panels.layers import by_architecture
 from analyzer.visualizers.series import Cast, Pen, cast_of
 from analyzer.visualizers.style import STYLES, model_colors, style_context
 
-LAYER_PANELS = ("weight_norms", "weight_health", "weight_histograms", "activations", "effective_rank", "flow_health")
+LAYER_PANELS = (
+    "weight_norms",
+    "weight_health",
+    "weight_histograms",
+    "activations",
+    "gradients",
+    "gain",
+    "input_cosine",
+    "effective_rank",
+    "knowledge",
+    "specialization",
+    "flow_health",
+    "units",
+    "layer_cka",
+)
 """Panels whose rows are layers, which all models drawn must share."""
 
 NAMED_PANELS = (
@@ -29,7 +43,9 @@ NAMED_PANELS = (
     "model_health",
     "weight_health",
     "flow_health",
+    "layer_cka",
     "similarity",
+    "pareto_table",
 )
 """Panels that name models beside their marks and need no legend."""
 

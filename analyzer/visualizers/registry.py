@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Collection
 from importlib.metadata import entry_points
 from typing import TypeVar
 
-from analyzer.errors import ConfigError
+from analyzer.plugins import check_plugin, installed
+from analyzer.visualizers.architecture_visualizer import ArchitectureVisualizer
 from analyzer.visualizers.base import BaseVisualizer
 from analyzer.visualizers.calibration_visualizer import CalibrationVisualizer
 from analyzer.visualizers.information_flow_visualizer import InformationFlowVisualizer
+from analyzer.visualizers.pareto_visualizer import ParetoVisualizer
 from analyzer.visualizers.summary_visualizer import SummaryVisualizer
 from analyzer.visualizers.training_dynamics_visualizer import TrainingDynamicsVisualizer
 from analyzer.visualizers.weight_visualizer import WeightVisualizer
@@ -26,6 +28,8 @@ BUILT_IN: dict[str, type[BaseVisualizer]] = {
         CalibrationVisualizer,
         InformationFlowVisualizer,
         TrainingDynamicsVisualizer,
+        ArchitectureVisualizer,
+        ParetoVisualizer,
         SummaryVisualizer,
     )
 }
@@ -44,31 +48,28 @@ def register_visualizer(visualizer: V) -> V:
     Raises:
         ConfigError: If it is no such class, or has the name of a built-in visualizer.
     """
-    _check(visualizer)
+    check_visualizer_class(visualizer)
     _registered[visualizer.name] = visualizer
     return visualizer
 
 
 def visualizer_classes() -> dict[str, type[BaseVisualizer]]:
     """Every visualizer by name: built in, from entry points, registered. A broken plugin is left out with a warning."""
-    return BUILT_IN | _from_entry_points() | _registered
+    plugins = installed(entry_points(group=ENTRY_POINTS), "visualizer", _check_installed)
+    return BUILT_IN | plugins | _registered
 
 
-def _check(visualizer: object) -> None:
-    if not (isinstance(visualizer, type) and issubclass(visualizer, BaseVisualizer)):
-        raise ConfigError(f"{visualizer!r} is no visualizer: expected a subclass of BaseVisualizer.")
-    if visualizer.name in BUILT_IN:
-        raise ConfigError(f"The visualizer name {visualizer.name!r} is taken: set another `name` on the class.")
+def check_visualizer_class(visualizer: object) -> None:
+    """Refuse what cannot be called as a further visualizer.
+
+    Args:
+        visualizer: A subclass of `BaseVisualizer`.
+
+    Raises:
+        ConfigError: If it is no such class, or its name is none or that of a built-in visualizer.
+    """
+    check_plugin(visualizer, BaseVisualizer, "A visualizer", BUILT_IN)
 
 
-def _from_entry_points() -> dict[str, type[BaseVisualizer]]:
-    found: dict[str, type[BaseVisualizer]] = {}
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            visualizer = entry.load()
-            _check(visualizer)
-        except Exception as error:  # noqa: BLE001 - whatever another package raises, the run goes on without it
-            warnings.warn(f"The visualizer plugin {entry.name!r} ({entry.value}) is left out: {error}", stacklevel=3)
-            continue
-        found[visualizer.name] = visualizer
-    return found
+def _check_installed(visualizer: object, found: Collection[str]) -> None:
+    check_plugin(visualizer, BaseVisualizer, "A visualizer", {*BUILT_IN, *found})

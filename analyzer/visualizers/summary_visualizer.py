@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
 from analyzer.data_types.calibration import ClassificationCalibration, MultiLabelCalibration
 from analyzer.data_types.comparison import Comparison
+from analyzer.data_types.plugins import by_model
 from analyzer.data_types.regression_calibration import GaussianCalibration, QuantileCalibration, RegressionCalibration
 from analyzer.data_types.values import Estimate, Failed, Skipped
 from analyzer.visualizers.base import FigureVisualizer, grid_rows
-from analyzer.visualizers.panels import flow, regression, tables, training, weights
+from analyzer.visualizers.panels import flow, flow_knowledge, regression, tables, training, weights
 from analyzer.visualizers.panels.comparison import draw_similarity, looks_of, similarity_of
 from analyzer.visualizers.panels.confidence import confidence
+from analyzer.visualizers.panels.plugins import plugin_table, shortened
 from analyzer.visualizers.panels.reliability import reliability
 from analyzer.visualizers.panels.scores import landscape
 from analyzer.visualizers.panels.tables import table_height
 from analyzer.visualizers.series import LABEL_SHARE, Cast, Pen, Series
 from analyzer.visualizers.sheet import Cell, Row, cell
 from analyzer.visualizers.text import NameBook, displayable
+
+MOST_PLUGINS = 6
+"""Plugins with a table on the dashboard; the others are named below it."""
+
+MOST_NOTES = 12
+"""Lines about plugins below the panels."""
 
 CLASSES = (ClassificationCalibration, MultiLabelCalibration)
 
@@ -42,7 +51,9 @@ class SummaryVisualizer(FigureVisualizer):
         cells = first + similarity + self._calibration(calibration)
         more, further = self._further(book)
         rows = self._paired(cells, performance) + grid_rows(more, 3, self._height(len(found.model_names), 2.2))
-        notes = performance.notes("performance") + calibration.notes("calibration") + further + notes
+        tables, missing = self._plugins(book)
+        rows += tables
+        notes = performance.notes("performance") + calibration.notes("calibration") + further + notes + missing
         models = looks_of(found.model_names, self.model_colors, book, self._room, self.style.small).series
         outputs = {s.name: s for cast in (performance, calibration) for s in cast.series}
         key = outputs if any(name not in found.model_names for name in outputs) else {s.name: s for s in models}
@@ -113,10 +124,32 @@ class SummaryVisualizer(FigureVisualizer):
             cells.append(cell(training.performance, trained.series))
         elif any(s.result.loss is not None for s in trained.series):
             cells.append(cell(training.loss, trained.series))
-        if any(s.result.layers for s in flowing.series):
-            cells.append(cell(flow.model_flow, [s for s in flowing.series if s.result.layers]))
+        if followed := [s for s in flowing.series if s.result.layers]:
+            probed = any(layer.probe is not None for s in followed for layer in s.result.layers)
+            cells.append(cell(flow_knowledge.model_knowledge if probed else flow.model_flow, followed))
         notes = weighed.notes("weights") + trained.notes("training dynamics") + flowing.notes("information flow")
         return cells, notes
+
+    def _plugins(self, book: NameBook) -> tuple[list[Row], list[str]]:
+        """A table for each plugin that says something of single models, two side by side, and what they lack."""
+        cells: list[Cell] = []
+        heights: list[float] = []
+        notes: list[str] = []
+        found = self.results.plugins
+        for name, value in found.items():
+            cast = self.cast(by_model(value, self.results.model_names), book)
+            notes += cast.notes(shortened(name))
+            if cast.series and len(cells) < MOST_PLUGINS:
+                cells.append(Cell(draw=functools.partial(_draw_plugin, name, cast.series)))
+                heights.append(table_height(cast.series, self.style.small))
+            elif not cast.absent:
+                why = "there is no more room" if cast.series else "it is not by model"
+                notes.append(f"Not shown: {shortened(name)} – {why}; see the results file.")
+        return grid_rows(cells, 2, max(heights, default=0.0)), notes[:MOST_NOTES]
+
+
+def _draw_plugin(name: str, series: Sequence[Series], ax: Axes, pen: Pen) -> None:
+    plugin_table(ax, name, series, pen)
 
 
 def _estimate(result: object, field: str) -> Estimate | None:

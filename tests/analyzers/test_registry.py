@@ -14,7 +14,7 @@ from analyzer.data_types import Failed, Skipped
 from analyzer.errors import AnalyzerError, ConfigError, Unsupported
 from analyzer.inspection.needs import Predictions
 
-BUILT_IN = ["performance", "weights", "calibration", "information_flow", "training_dynamics", "similarity"]
+BUILT_IN = ["performance", "weights", "calibration", "information_flow", "training_dynamics", "cost", "similarity"]
 
 
 class Minimal(BaseAnalyzer):
@@ -120,7 +120,7 @@ class TestEntryPoints:
             (f"{__name__}:NoSuchClass", "AttributeError"),
             (f"{__name__}:NOT_AN_ANALYZER", "is no subclass of BaseAnalyzer"),
             ("logging", "is no subclass of BaseAnalyzer"),
-            (f"{__name__}:Thief", "the name 'weights' is taken"),
+            (f"{__name__}:Thief", "An analyzer named 'weights' exists already"),
         ],
     )
     def test_a_broken_one_is_a_warning_that_names_it(self, installed, caplog, value, reason):

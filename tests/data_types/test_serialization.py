@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from analyzer.data_types import Estimate, Finding
-from analyzer.data_types.serialization import INLINE_SIZE, ArrayStore, decode, encode, plain
+from analyzer.data_types.serialization import INLINE_SIZE, ArrayStore, decode, encode, encode_measured, plain
 from analyzer.errors import DataError
 from tests.data_types.strategies import HOSTILE, RESULTS, results, same
 
@@ -45,9 +45,10 @@ def test_every_result_survives_the_round_trip(cls):
     @given(result=results(cls), inline=st.booleans())
     def check(result, inline):
         store = ArrayStore(inline_all=inline)
-        document = as_json(encode(result, store))
+        document, measured = as_json(encode(result, store)), as_json(encode_measured(result, store))
         assert document["type"] == cls.__name__
-        assert same(decode(cls, document, store.arrays), result)
+        assert not set(document) & set(measured)
+        assert same(decode(cls, document | measured, store.arrays), result)
         assert store.arrays == {} or not inline
         # What a user can name appears nowhere in the names of the array file.
         assert [name for name in store.arrays if not re.fullmatch(r"\d{5}_[a-z_]+", name)] == []

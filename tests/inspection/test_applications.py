@@ -1,6 +1,7 @@
 """Every architecture of `keras.applications` opens: parameters once, order that follows the data, unique ids.
 
-Initial values do not matter here and would cost minutes, so all are zero.
+Initial values do not matter there and would cost minutes, so all are zero. Those that most people use also run through
+the whole analysis of information flow, on small images, with weights that let a signal pass.
 """
 
 import gc
@@ -8,8 +9,10 @@ import inspect
 from dataclasses import replace
 
 import keras
+import numpy as np
 import pytest
 
+from analyzer import AnalysisConfig, AnalysisResults, DataInput, ModelAnalyzer
 from analyzer.inspection import open_model
 
 BACKEND = keras.backend.backend()
@@ -87,6 +90,63 @@ def test_one_of_each_family(name, zero_weights):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture(name, zero_weights):
     check(name)
+
+
+FLOWING = {
+    "ResNet50": 64,
+    "MobileNetV3Small": 64,
+    "MobileNetV3Large": 64,
+    "EfficientNetV2B0": 64,
+    "ConvNeXtTiny": 64,
+    "VGG16": 64,
+    "DenseNet121": 64,
+    "Xception": 96,
+}
+"""Side of the images, in pixels, with which information flow is analysed to the end."""
+
+
+def fill(model):
+    """Weights of every layer drawn by NumPy, as large as keeps the mean square of a signal (He et al. 2015)."""
+    rng = np.random.default_rng(0)
+    for variable in model.weights:
+        if len(variable.shape) > 1:
+            receives = np.prod(variable.shape[:2]) if "depthwise" in variable.path else np.prod(variable.shape[:-1])
+            drawn = rng.standard_normal(variable.shape, dtype="float32") * np.sqrt(2.0 / receives).astype("float32")
+            variable.assign(drawn)
+
+
+def check_flow(name, folder, caplog):
+    side = FLOWING[name]
+    model = getattr(keras.applications, name)(weights=None, input_shape=(side, side, 3), classes=10)
+    fill(model)
+    images = np.random.default_rng(1).uniform(0.0, 255.0, (4, side, side, 3)).astype("float32")
+    config = AnalysisConfig(save_plots=False, progress=False, verbose=False, n_bootstrap=0, batch_size=2)
+    data = DataInput(images, np.arange(4))
+    results = ModelAnalyzer({name: model}, config=config, output_dir=folder).analyze(
+        data, analysis_types=["information_flow"]
+    )
+    assert [record.getMessage() for record in caplog.records if record.name == "analyzer"] == []
+    flow = results.information_flow[name]
+    assert getattr(flow, "status", "ok") == "ok", flow
+    kernels = {layer.name for layer in model.layers if any(len(weight.shape) > 1 for weight in layer.weights)}
+    followed = {layer.id.split("/")[-1] for layer in flow.layers}
+    assert len(kernels) > 10
+    assert kernels - followed == set()
+    assert not any(finding.kind == "not_finite" for finding in flow.findings)
+    loaded = AnalysisResults.load(folder).information_flow[name]
+    assert [layer.id for layer in loaded.layers] == [layer.id for layer in flow.layers]
+
+
+@pytest.mark.slow
+def test_information_flow_of_one(zero_weights, tmp_path, caplog):
+    # The one with the fewest layers: compiling costs more than computing.
+    check_flow("VGG16", tmp_path, caplog)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", FLOWING)
+def test_information_flow_runs_to_the_end(name, zero_weights, tmp_path, caplog):
+    check_flow(name, tmp_path, caplog)
 
 
 def test_the_table_holds_every_architecture():

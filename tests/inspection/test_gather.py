@@ -14,9 +14,9 @@ from analyzer.data_types import DataInput
 from analyzer.data_types.values import Skipped
 from analyzer.errors import DeviceMemoryError
 from analyzer.inspection import inputs, open_model
+from analyzer.inspection.activations import Activations
 from analyzer.inspection.gather import gather
 from analyzer.inspection.guard import untouched_process
-from analyzer.inspection.activations import Activations
 from analyzer.inspection.needs import Context, Features, Predictions
 from analyzer.inspection.outputs import OutputHints
 from analyzer.inspection.reducers import Collect, KeepSamples, Moments, Tap

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analyzer.inspection.guard import untouched_process
-from tests import footprint
+from analyzer.testing import footprint
 
 
 def disturb():

@@ -8,12 +8,15 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from analyzer.comparison.pareto import pareto as find_pareto
 from analyzer.data_types import AnalysisResults, Estimate, Failed, Finding, MultiOutput, OutputTask, Skipped
 from analyzer.data_types.calibration import ClassificationCalibration, LabelCalibration, MultiLabelCalibration
 from analyzer.data_types.calibration_parts import CalibrationVerdict, ClassCalibration, ReliabilityBins, SmoothCurve
 from analyzer.data_types.comparison import Comparison, ModelPair, PairwiseSimilarity, WeightPca
-from analyzer.data_types.information_flow import InformationFlowResult, LayerFlow
+from analyzer.data_types.cost import CostResult, LayerCost, ModelInput
+from analyzer.data_types.information_flow import GradientFlow, InformationFlowResult, LayerFlow
 from analyzer.data_types.metric_names import Metric
+from analyzer.data_types.pareto import ParetoResult
 from analyzer.data_types.performance import PerformanceResult
 from analyzer.data_types.regression_calibration import (
     Coverage,
@@ -21,7 +24,7 @@ from analyzer.data_types.regression_calibration import (
     QuantileCalibration,
     RegressionCalibration,
 )
-from analyzer.data_types.training import Curve, Peak, TrainingResult
+from analyzer.data_types.training import Curve, LearningRateStep, Peak, TrainingResult
 from analyzer.data_types.weights import Health, Histogram, LayerWeights, ParameterTotals, WeightResult
 
 LONG = "ResNet/" + "stage_block-unit.branch/" * 12 + "final"
@@ -299,14 +302,10 @@ def training(seed: int = 0, epochs: int = 30, runs: int = 1, window: int | None 
         for name, way in pairs.items()
     }
     curves = {}
-    for name, series in raw.items():
+    for name, series in {**raw, "gap": raw["val_loss"] - raw["loss"]}.items():
         smooth = None if window is None else np.array([_smooth(run, window) for run in series])
-        curves[name] = Curve(
-            metric=name.removeprefix("val_"),
-            raw=series,
-            smoothed=smooth,
-            split="validation" if name.startswith("val_") else "training",
-        )
+        split = None if name == "gap" else "validation" if name.startswith("val_") else "training"
+        curves[name] = Curve(metric=name.removeprefix("val_"), raw=series, smoothed=smooth, split=split)
     best = int(raw["val_accuracy"][0].argmax())
     value = float(raw["val_accuracy"][0, best])
     peak = Peak(
@@ -328,6 +327,9 @@ def training(seed: int = 0, epochs: int = 30, runs: int = 1, window: int | None 
         overfitting_index=estimate(0.3, runs, None),
         final_gap=estimate(0.4, runs, None),
         training_stability_score=estimate(0.031, runs, None),
+        evaluated_gap=estimate(0.25, 200),
+        learning_rate_steps=(LearningRateStep(run=1, epoch=11, before=1e-3, after=1e-4),),
+        gap=curves.pop("gap"),
         curves=curves,
         smoothing_window=window,
     )
@@ -341,33 +343,109 @@ def _smooth(line: np.ndarray, window: int) -> np.ndarray:
 FLOW_IDS = ("conv2d", "relu", "dense", "relu_1", "logits")
 
 
-def flow(seed: int = 0, ids: tuple[str, ...] = FLOW_IDS) -> InformationFlowResult:
-    """Activations with one layer of dead units."""
+def flow(
+    seed: int = 0, ids: tuple[str, ...] = FLOW_IDS, *, full: bool = True, units: int = 32, broken: bool = False
+) -> InformationFlowResult:
+    """Activations of a net: the last rectifier has dead units, and two of them are found wanting.
+
+    Args:
+        seed: Seed.
+        ids: Layers; those with ``relu`` in their names are rectified.
+        full: With ranks, gradients and probes; else what one pass without labels and kept rows gives.
+        units: Units of each layer.
+        broken: One unit of the second layer is NaN.
+    """
     rng = np.random.default_rng(seed)
-    layers = []
-    for i, key in enumerate(ids):
-        relu = "relu" in key
-        rank = float(rng.uniform(4, 30))
-        layers.append(
-            make(
-                LayerFlow,
-                id=key,
-                kind="ReLU" if relu else "Dense",
-                order=i,
-                n_units=32,
-                n_values=9600,
-                mean=0.4 if relu else 0.05 * i,
-                std=0.6,
-                min=0.0 if relu else -2.2,
-                max=3.1,
-                sparsity=float(rng.uniform(0.4, 0.9)) if relu else 0.0,
-                positive_ratio=0.5,
-                dead_units=(4 if key == "relu_1" else 0) if relu else None,
-                effective_rank=estimate(rank, 300, 1.5),
-                effective_rank_ceiling=32,
-            )
+    layers = [_layer_flow(rng, key, i, len(ids), units) for i, key in enumerate(ids)]
+    rectified = [i for i, key in enumerate(ids) if "relu" in key]
+    findings = []
+    if rectified:
+        sick = layers[rectified[-1]]
+        mean, zeros = sick.unit_mean.copy(), sick.unit_zero_share.copy()
+        mean[: units // 8], zeros[: units // 8] = 0.0, 1.0
+        layers[rectified[-1]] = dataclasses.replace(
+            sick, dead_units=units // 8, dead_bound=0.01, unit_mean=mean, unit_zero_share=zeros, duplicate_units=1
         )
-    return InformationFlowResult(n=300, layers=tuple(layers), skipped={})
+        message = f"{units // 8} of {units} units of {sick.id} were zero for all 300 samples."
+        findings.append(Finding(kind="dead_units", layer=sick.id, severity="warning", message=message))
+    if broken and len(ids) > 1:
+        sick = layers[1]
+        mean = sick.unit_mean.copy()
+        mean[1] = np.nan
+        layers[1] = dataclasses.replace(
+            sick, mean=None, std=None, min=None, max=None, unit_mean=mean, not_finite_units=1, effective_rank=None
+        )
+        message = f"NaN or infinity first appears in the output of {sick.id}."
+        findings.append(Finding(kind="not_finite", layer=sick.id, severity="error", message=message))
+    if not full:
+        kept = ("id", "kind", "order", "n_units", "n_values", "mean", "std", "min", "max", "sparsity", "positive_ratio")
+        kept += ("dead_units", "unit_mean", "unit_std", "unit_zero_share", "not_finite_units")
+        bare = tuple(LayerFlow(**{name: getattr(layer, name) for name in kept}) for layer in layers)
+        return InformationFlowResult(
+            n=300, layers=bare, skipped={}, findings=tuple(findings), gradients_reason="no labels were given"
+        )
+    gap = np.abs(np.subtract.outer(np.arange(len(ids)), np.arange(len(ids))))
+    cka = 1 / (1 + 0.3 * gap)
+    if broken:
+        cka[1], cka[:, 1] = np.nan, np.nan
+    return InformationFlowResult(
+        n=300,
+        n_kept=256,
+        layers=tuple(layers),
+        skipped={},
+        cka_layers=ids,
+        cka=cka,
+        gradients=GradientFlow(loss="made up", n=64),
+        findings=tuple(findings),
+    )
+
+
+def _layer_flow(rng: np.random.Generator, key: str, i: int, count: int, units: int) -> LayerFlow:
+    relu, depth = "relu" in key, (i + 1) / count
+    mean = rng.normal(0, 0.4, units)
+    zeros = np.clip(rng.uniform(0.2, 0.95, units), 0, 1) if relu else np.zeros(units)
+    care = np.clip(rng.beta(1 + 3 * depth, 6, units) * depth, 0, 1)
+    rank = float(rng.uniform(0.2, 0.9) * units)
+    return make(
+        LayerFlow,
+        id=key,
+        kind="ReLU" if relu else "Dense",
+        order=i,
+        n_units=units,
+        n_values=9600,
+        mean=0.4 if relu else 0.05 * (i % 7),
+        std=0.6,
+        min=0.0 if relu else -2.2,
+        max=3.1,
+        sparsity=float(zeros.mean()),
+        positive_ratio=0.5,
+        dead_units=0 if relu else None,
+        saturated_units=None if relu or i % 3 else 2,
+        dormant_ratio=estimate(rng.choice([0.0, 0.002, 0.07]), 256) if relu else None,
+        n_rows=256,
+        effective_rank=estimate(rank, 256, 0.04 * units),
+        effective_rank_ceiling=min(255, units),
+        rankme=1.1 * rank,
+        participation_ratio=0.7 * rank,
+        stable_rank=0.3 * rank,
+        intrinsic_dimension=estimate(rng.uniform(2, 9), 256, 0.7),
+        linear_rank=None if relu else min(units, 255),
+        mean_square=0.5,
+        gain=float(rng.lognormal(0, 0.7)) if i else None,
+        input_cosine=estimate(rng.uniform(0.1, 0.8), 256),
+        gradient_norm=estimate(float(10 ** (-2.5 * (1 - depth)) * rng.lognormal(0, 0.2)), 64, 1e-4),
+        gradient_scale=float(10 ** (-3.5 * (1 - depth)) * 0.1),
+        separability=estimate(0.7 * depth, 256, 0.05),
+        probe=estimate(0.3 + 0.65 * depth, 64, 0.04),
+        probe_chance=0.13,
+        unit_similarity=estimate(0.2, 256),
+        duplicate_units=0,
+        specialization=estimate(float(care.mean()), 256, 0.02),
+        unit_mean=np.abs(mean) if relu else mean,
+        unit_std=np.full(units, 0.6),
+        unit_zero_share=zeros,
+        unit_specialization=care,
+    )
 
 
 def performance(seed: int = 0, n: int = 300, kind: Any = "multiclass") -> PerformanceResult:
@@ -424,6 +502,79 @@ def comparison(names: tuple[str, ...], *, pca: bool = True) -> Comparison:
         weight_pca=plane if pca and len(names) > 2 else None,
         cka=pairwise(names) if len(names) > 1 else None,
         agreement=(pairwise(names, "agreement", "output"),) if len(names) > 1 else (),
+        pareto=pareto(names),
+    )
+
+
+def pareto(names: tuple[str, ...], objectives: Any = None) -> ParetoResult:
+    """A sweep: the last model is under-fitted, one has no history where there are more than three."""
+    rng = np.random.default_rng(3)
+    found = AnalysisResults(names)
+    for i, name in enumerate(names):
+        found.performance[name] = performance(i)
+        found.calibration[name] = classification(i)
+        found.weights[name] = weights(i, tuple(f"layer_{k}" for k in range(3 + i)))
+        found.training_dynamics[name] = Skipped("no training history was given") if i == 3 else _swept(i, rng)
+    if len(names) > 1:
+        last = training(len(names))
+        for curve in (last.curves["loss"], last.curves["val_loss"]):
+            curve.raw[:] += 2
+        peak = dataclasses.replace(last.peak_performance, value=estimate(0.5, 1, None))
+        index = estimate(0.01, 1, None)
+        found.training_dynamics[names[-1]] = dataclasses.replace(last, peak_performance=peak, overfitting_index=index)
+    return find_pareto(found, objectives)
+
+
+def _swept(seed: int, rng: np.random.Generator) -> TrainingResult:
+    one = training(seed)
+    index = float(rng.uniform(0.05, 0.5))
+    peak = dataclasses.replace(one.peak_performance, value=estimate(0.8 + 0.35 * index - index**2 * 0.2, 1, None))
+    return dataclasses.replace(
+        one,
+        peak_performance=peak,
+        overfitting_index=estimate(index, 1, None),
+        epochs_to_convergence=estimate(int(rng.integers(3, 25)), 1, None),
+    )
+
+
+def layer_cost(key: str, *sources: str, kind: str = "Dense", **known: Any) -> LayerCost:
+    """One layer of 16 units."""
+    usual = {
+        "name": key.rpartition("/")[2],
+        "kind": kind,
+        "order": 0,
+        "inside": None,
+        "composite": False,
+        "sources": sources,
+        "sources_inferred": False,
+        "closes": (),
+        "parameters": 272,
+        "output_shapes": ((16,),),
+        "output_bytes": 64,
+        "flops": 560,
+    }
+    return LayerCost(id=key, **usual | known)
+
+
+def cost_of(*layers: LayerCost, inputs: tuple[str, ...] = ("input",)) -> CostResult:
+    """Costs with this graph."""
+    return make(
+        CostResult,
+        parameters=sum(layer.parameters for layer in layers),
+        parameter_bytes=4 * sum(layer.parameters for layer in layers),
+        flops=sum(layer.flops or 0 for layer in layers),
+        bytes_by_dtype={},
+        uncounted={layer.id: layer.why_uncounted for layer in layers if layer.why_uncounted},
+        inputs=tuple(ModelInput(id=key, shape=(8, 8, 3)) for key in inputs),
+        layers=layers,
+    )
+
+
+def cost(ids: tuple[str, ...]) -> CostResult:
+    """A chain in which every fourth layer also takes what entered the third before it."""
+    before = ("input", *ids)
+    return cost_of(
+        *(layer_cost(key, before[k], *([before[k - 3]] if k % 4 == 3 else [])) for k, key in enumerate(ids)),
     )
 
 
@@ -453,6 +604,7 @@ def results(
         found.calibration[name] = classification(i, classes=classes, sharp=2.2 + 0.4 * i)
         found.weights[name] = weights(i, ids)
         found.training_dynamics[name] = training(i)
+        found.cost[name] = cost(ids)
         found.information_flow[name] = flow(i, tuple(f"{key}_relu" if k % 2 else key for k, key in enumerate(ids)))
     if trouble and len(names) > 1:
         found.training_dynamics[names[-1]] = Skipped("no training history was given for this model")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from analyzer.data_types.training import TrainingResult
 from analyzer.visualizers.layout import CAPTION
 from analyzer.visualizers.registry import BUILT_IN
 from analyzer.visualizers.style import STYLES, style_context
@@ -28,7 +31,17 @@ CASES = {
     "deep": lambda: synthetic.results(("a", "b"), layers=200),
     "every task": synthetic.every_task,
     "two architectures": lambda: synthetic.results(("a", "b"), same=False),
+    "little known": lambda: flows(synthetic.flow(full=False, broken=True), synthetic.flow(1, units=300, broken=True)),
+    "one layer": lambda: flows(synthetic.flow(ids=("dense",))),
 }
+
+
+def flows(*found):
+    """Results of information flow alone."""
+    results = synthetic.AnalysisResults(tuple(f"model_{i}" for i in range(len(found))))
+    for name, result in zip(results.model_names, found, strict=True):
+        results.information_flow[name] = result
+    return results
 
 
 def drawn(visualizer, name, results, **options):
@@ -66,7 +79,7 @@ def shown_tick_labels(axis):
 def test_no_text_leaves_the_figure_and_no_tick_labels_overlap(visualizer, name, case):
     figure = drawn(visualizer, name, CASES[case]())
     if figure is None:
-        assert case == "every task"
+        assert case in ("every task", "little known", "one layer")
         return
     renderer = figure.canvas.get_renderer()
     width, height = figure.canvas.get_width_height()
@@ -116,6 +129,15 @@ def test_whoever_is_missing_is_named_with_the_reason(visualizer):
     assert "Not shown: overfit – information flow failed: ValueError: a layer returned a dict" in words
 
 
+def test_a_model_without_a_history_has_no_curves_and_is_named(visualizer):
+    results = synthetic.results()
+    name = next(iter(results.training_dynamics))
+    results.training_dynamics[name] = TrainingResult(
+        n_runs=0, epochs=np.empty(0, dtype=np.int64), performance=None, performance_reason="no history", loss=None
+    )
+    assert f"Not shown: {name} – no history" in all_words(drawn(visualizer, "training_dynamics", results))
+
+
 def test_long_names_are_shown_whole_somewhere(visualizer):
     results = synthetic.results((synthetic.LONG, synthetic.LONG + "2", "short"))
     for name in ("summary", "calibration", "weights"):
@@ -146,6 +168,56 @@ def test_heatmap_keeps_what_matters_in_order_and_says_what_it_leaves_out(visuali
 def test_flow_limit_is_written_on_the_figure(visualizer):
     words = all_words(drawn(visualizer, "information_flow", synthetic.results(layers=20), max_layers_info_flow=4))
     assert "16 of 20 layers not shown" in words
+
+
+def test_flow_figure_has_its_panels_and_names_what_it_lacks(visualizer):
+    figure = drawn(visualizer, "information_flow", synthetic.results(("mlp",)))
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == [
+        "Activations",
+        "Gradients",
+        "Gain",
+        "Cosine of inputs",
+        "Effective rank",
+        "What layers know",
+        "Specialization",
+        "Activation health",
+        "Units",
+        "Similarity of layers (linear CKA)",
+    ]
+    bare = drawn(visualizer, "information_flow", flows(synthetic.flow(full=False)))
+    assert [ax.get_title(loc="left") for ax in bare.axes] == ["Activations", "Activation health", "Units"]
+    words = all_words(bare)
+    assert "Not shown: gradients – no labels were given" in words
+    assert "Not shown: gain, cosine of inputs, effective rank, what layers know, specialization, similarity" in words
+    assert "! 4 of 32 units of relu_1 were zero for all 300 samples." in words
+
+
+def test_flow_maps_are_those_of_the_most_troubled_models_and_say_so(visualizer):
+    found = [synthetic.flow(i, broken=i == 8) for i in range(10)]
+    figure = drawn(visualizer, "information_flow", flows(*found))
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert [title for title in titles if title.startswith("Units")] == [f"Units: model_{i}" for i in (0, 1, 8)]
+    words = all_words(figure)
+    assert "drawn of 3 of 10 models" in words
+    assert "✕ model_8: NaN or infinity first appears in the output of relu." in words
+    assert "5 further warnings and errors are in the results file" in words
+
+
+def test_a_layer_has_one_label_in_all_panels_of_the_flow_figure(visualizer):
+    results = synthetic.results(("a",), layer_name="very/long/path/of_a/layer/in/a_model/block_{}/conv2d")
+    figure = drawn(visualizer, "information_flow", results)
+    named = [[t.get_text() for t in ax.get_yticklabels()] for ax in figure.axes]
+    rows = [names for names in named if any(names) and "(1)" not in names[0]]
+    assert len(rows) == 4
+    assert all(names == rows[0] for names in rows)
+
+
+def test_layers_that_could_not_be_followed_are_named_up_to_a_limit(visualizer):
+    lost = dataclasses.replace(synthetic.flow(), skipped={f"layer_{i}": "it returned a dict" for i in range(20)})
+    words = all_words(drawn(visualizer, "information_flow", flows(lost)))
+    assert "Not followed: layer_0 – it returned a dict" in words
+    assert "Not followed: 14 further layers" in words
 
 
 def test_histogram_limit_is_written_on_the_figure(visualizer):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from analyzer.data_types import Failed, MultiOutput, Skipped
+from analyzer.data_types import Failed, Finding, MultiOutput, Skipped
 from analyzer.errors import ConfigError, DataError
+from analyzer.measures.curves import band
 from analyzer.visualizers.panels import PANELS
 from analyzer.visualizers.panels.confidence import density, entropy_bounds
 from analyzer.visualizers.plot import plot
@@ -33,6 +37,7 @@ RESULTS = {
     "comparison": COMPARISON,
     "pca": COMPARISON.weight_pca,
     "pairs": COMPARISON.cka,
+    "pareto": COMPARISON.pareto,
 }
 
 
@@ -120,6 +125,43 @@ def test_gap_and_best_epoch_are_those_of_the_result():
     peak = result.peak_performance
     assert find_line(plot(result, kind="best_epoch"), [peak.epoch.value], [peak.value.value])
     assert find_line(plot(result, kind="loss"), result.epochs, result.curves["val_loss"].raw[0])
+
+
+def test_what_is_marked_on_training_curves():
+    onset = Finding(
+        kind="overfitting", layer=None, severity="warning", evidence={"onset_epoch": 13}, message="it overfits"
+    )
+    result = dataclasses.replace(RESULTS["training"], findings=(onset,))
+    loss = plot(result, kind="loss")
+    at = int(np.flatnonzero(result.epochs == 13)[0])
+    assert find_line(loss, [13], [result.curves["val_loss"].smoothed[0, at]])
+    assert [line.get_xdata()[0] for line in loss.lines if line.get_marker() == 7] == [11]
+    words = " ".join(text.get_text().replace("\n", " ") for text in loss.texts)
+    assert "cross: overfitting from here on" in words
+    assert "caret at the bottom: step of the learning rate" in words
+    bare = dataclasses.replace(result, findings=(), learning_rate_steps=(), evaluated_gap=None)
+    words = " ".join(text.get_text() for kind in ("loss", "gap") for text in plot(bare, kind=kind).texts)
+    assert not any(word in words for word in ("cross", "caret", "diamonds"))
+    (diamond,) = [line for line in plot(result, kind="gap").lines if line.get_marker() == "D"]
+    assert diamond.get_xdata()[0] > result.epochs[-1]
+    assert diamond.get_ydata()[0] == result.evaluated_gap.value
+
+
+def test_gap_of_several_runs_has_its_own_band():
+    result = synthetic.training(runs=3, window=None)
+    result = dataclasses.replace(result, gap=dataclasses.replace(result.gap, band=band(result.gap.raw)))
+    ax = plot(result, kind="gap")
+    assert find_line(ax, result.epochs, result.gap.raw.mean(axis=0))
+    (area,) = [c for c in ax.collections if isinstance(c, PolyCollection)]
+    assert area.get_paths()[0].vertices[:, 1].max() == pytest.approx(result.gap.band.high.max())
+
+
+def test_models_judged_by_another_metric_are_named_not_drawn():
+    result = RESULTS["training"]
+    other = dataclasses.replace(result, performance=result.loss)
+    ax = plot({"a": result, "b": result, "odd": other}, kind="performance")
+    assert not find_line(ax, result.epochs, result.curves["val_loss"].smoothed[0])
+    assert any("another metric or none: odd" in text.get_text() for text in ax.texts)
 
 
 def test_norms_are_those_of_the_layers_and_zeros_are_left_out():

@@ -10,6 +10,10 @@ from analyzer.visualizers.panels import (  # noqa: I001 - the first panel of a t
     training,
     tables,
     flow,
+    flow_knowledge,
+    flow_health,
+    flow_maps,
+    pareto,
 )
 from analyzer.visualizers.panels.base import PANELS, Panel
 
@@ -19,6 +23,10 @@ __all__ = [
     "comparison",
     "confidence",
     "flow",
+    "flow_health",
+    "flow_knowledge",
+    "flow_maps",
+    "pareto",
     "regression",
     "reliability",
     "scores",

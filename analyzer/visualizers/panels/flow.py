@@ -1,88 +1,57 @@
-"""Activations by layer: level, effective rank, silent units."""
+"""What passes through the layers: level of activations, gain from layer to layer, gradients that come back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 
 from analyzer.data_types.information_flow import InformationFlowResult, LayerFlow
-from analyzer.visualizers.panels.base import caption, dodge, label_indent, name_rows, panel
-from analyzer.visualizers.panels.layers import column_names, draw_cells, left_out, most_important, worst_severity
-from analyzer.visualizers.series import Pen, Series, error_bar, sample_sizes, value_of
+from analyzer.data_types.values import Estimate
+from analyzer.visualizers.panels.base import caption, panel
+from analyzer.visualizers.panels.flow_lines import (
+    DETAILED_UP_TO,
+    draw_beside,
+    draw_values,
+    draw_zeros,
+    finish,
+    log_axis,
+    positive,
+    share_axis,
+)
+from analyzer.visualizers.panels.flow_rows import LayerRows, samples, say_nothing
+from analyzer.visualizers.series import Pen, Series, sample_sizes
 from analyzer.visualizers.style import MUTED
-
-
-def kept_layers(group: Sequence[Series], limit: int | None) -> list[str]:
-    """Ids of the layers that matter most: findings first, then the largest share of dead units, then of zeros.
-
-    Args:
-        group: Models of one architecture.
-        limit: Most layers to keep.
-    """
-    severities = [worst_severity(s.result.findings) for s in group]
-
-    def importance(i: int) -> tuple[float, ...]:
-        layers = [s.result.layers[i] for s in group]
-        return (
-            max(severity.get(_owner(layers[0].id), severity.get(layers[0].id, 0)) for severity in severities),
-            max((layer.dead_units or 0) / max(layer.n_units, 1) for layer in layers),
-            max(layer.sparsity for layer in layers),
-        )
-
-    return most_important([layer.id for layer in group[0].result.layers], limit, importance)
-
-
-def _owner(call: str) -> str:
-    """The layer behind a further call of it (``dense@2``)."""
-    head, _, count = call.rpartition("@")
-    return head if head and count.isdigit() else call
-
-
-def _rows(group: Sequence[Series], pen: Pen) -> tuple[list[str], dict[str, list[LayerFlow]]]:
-    ids = kept_layers(group, pen.most_layers)
-    found = [{layer.id: layer for layer in s.result.layers} for s in group]
-    return ids, {key: [layers[key] for layers in found] for key in ids}
-
-
-def _finish(ax: Axes, series: Sequence[Series], ids: Sequence[str], pen: Pen, title: str, *details: str) -> None:
-    labels = [pen.layer(key) if pen.row_names else "" for key in ids]
-    name_rows(ax, labels)
-    ax.set_ylim(len(ids) - 0.5, -0.5)
-    ax.grid(visible=True, axis="x")
-    sizes = sample_sizes([s.result.n for s in series])
-    caption(
-        ax,
-        pen,
-        title,
-        f"{sizes} samples; {'; '.join(d for d in details if d)}",
-        left_out(len(ids), len(series[0].result.layers)),
-    )
+from analyzer.visualizers.text import displayable
 
 
 @panel("activations", InformationFlowResult)
 def activations(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
-    """Mean activation of each layer, one standard deviation to either side, and the range.
+    """Mean activation of each layer, one standard deviation to either side, and the extremes.
 
     Args:
         ax: The axes.
         series: Models of one architecture.
         pen: Sizes.
     """
-    ids, layers = _rows(series, pen)
+    rows = LayerRows.of(series, pen.most_layers)
     ax.axvline(0, color=MUTED, linewidth=0.6 * pen.line)
     thick = (2.6 if len(series) < 4 else 1.4) * pen.line
-    for j, s in enumerate(series):
-        at = [i + dodge(len(series), j, 0.5) for i, key in enumerate(ids) if layers[key][j].mean is not None]
-        known = [layers[key][j] for key in ids if layers[key][j].mean is not None]
-        ends = [_deviation(layer) for layer in known]
+    broken = False
+    for s in series:
+        known = [(i + rows.offset(s), layer) for i, layer in enumerate(rows.layers(s)) if layer.mean is not None]
+        broken |= len(known) < len(rows.ids)
+        ends = [_deviation(layer) for _, layer in known]
+        at = [y for y, _ in known]
         ax.hlines(at, [e[0] for e in ends], [e[1] for e in ends], color=s.color, linewidth=thick, alpha=0.5)
-        means = [layer.mean or 0.0 for layer in known]
-        ax.plot(means, at, color=s.color, marker=s.marker, linestyle=s.linestyle, linewidth=0.7 * pen.line)
+        means = rows.values(s, lambda layer: layer.mean)
+        places = [i + rows.offset(s) for i in range(len(rows.ids))]
+        ax.plot(means, places, color=s.color, marker=s.marker, linestyle=s.linestyle, linewidth=0.7 * pen.line)
     ax.set_xlabel("Activation")
-    _finish(ax, series, ids, pen, "Activations", "mean ± standard deviation, cut at the extremes that occurred")
+    gaps = "no mark: no finite mean" if broken else ""
+    words = "mean ± standard deviation, cut at the extremes that occurred"
+    kinds = ("exploding_activations", "not_finite")
+    finish(ax, rows, pen, "Activations", samples(series), words, gaps, kinds=kinds)
 
 
 def _deviation(layer: LayerFlow) -> tuple[float, float]:
@@ -93,85 +62,96 @@ def _deviation(layer: LayerFlow) -> tuple[float, float]:
     return low, high
 
 
-@panel("effective_rank", InformationFlowResult)
-def effective_rank(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
-    """Effective rank of each layer below the largest that the sample can show.
+@panel("gradients", InformationFlowResult)
+def gradients(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
+    """Size of the gradient of the loss at the output of each layer, on a logarithmic axis.
 
     Args:
         ax: The axes.
         series: Models of one architecture.
         pen: Sizes.
     """
-    ids, layers = _rows(series, pen)
-    highest = 1.0
-    for j, s in enumerate(series):
-        known = [(i, layers[key][j]) for i, key in enumerate(ids)]
-        ranks = [
-            (i + dodge(len(series), j, 0.5), layer.effective_rank, layer.effective_rank_ceiling)
-            for i, layer in known
-            if layer.effective_rank is not None and layer.effective_rank.value is not None
-        ]
-        if not ranks:
-            continue
-        values = [value_of(rank) for _, rank, _ in ranks]
-        ax.errorbar(
-            values,
-            [y for y, _, _ in ranks],
-            xerr=error_bar([rank for _, rank, _ in ranks]),
-            color=s.color,
-            marker=s.marker,
-            linestyle=s.linestyle,
-            linewidth=0.8 * pen.line,
-            capsize=1.2 * pen.line,
-            elinewidth=0.8 * pen.line,
-        )
-        ceilings = [(y, ceiling) for y, _, ceiling in ranks if ceiling is not None]
-        ax.plot(
-            [c for _, c in ceilings],
-            [y for y, _ in ceilings],
-            linestyle="none",
-            marker="|",
-            color="black",
-            markersize=pen.font,
-        )
-        highest = max([highest, *values, *(c for _, c in ceilings)])
-    ax.set_xlim(0, 1.05 * highest)
-    ax.set_xlabel("Effective rank")
-    _finish(ax, series, ids, pen, "Effective rank", "black bar: the largest that sample and width allow")
+    rows = LayerRows.of(series, pen.most_layers)
+    title = "Gradients"
+    if not rows.has(_gradient_norm):
+        say_nothing(ax, pen, title, "; ".join(gradient_reasons(series)) or "no gradients")
+        return
+    detailed = pen.extras and len(series) <= DETAILED_UP_TO and bool(rows.has(lambda layer: layer.gradient_scale))
+    zeros = False
+    for s in series:
+        draw_values(ax, rows, s, lambda layer: positive(layer.gradient_norm), pen)
+        zeros |= draw_zeros(ax, rows, s, _gradient_norm)
+        if detailed:
+            draw_beside(ax, rows, s, lambda layer: positive(layer.gradient_scale), pen)
+    log_axis(ax, "Gradient of the loss")
+    words = "norm for one sample, mean; hollow: RMS per element" if detailed else "norm for one sample, mean"
+    sizes = sample_sizes([s.result.gradients.n for s in series if s.result.gradients] or [0])
+    kinds = ("vanishing_gradient", "exploding_gradient", "dead_gradient")
+    details = (words, "◂ zero" if zeros else "", "; ".join(gradient_reasons(series)))
+    finish(ax, rows, pen, title, sizes, *details, kinds=kinds)
 
 
-@panel("flow_health", InformationFlowResult)
-def flow_health(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
-    """Share of zeros of each layer, and how many of its units never fired.
+def _gradient_norm(layer: LayerFlow) -> Estimate | None:
+    return layer.gradient_norm
+
+
+def gradient_reasons(series: Sequence[Series]) -> list[str]:
+    """Why models have no gradients.
+
+    Args:
+        series: Information flow results.
+    """
+    missing = [s for s in series if s.result.gradients is None]
+    reasons = [displayable(s.result.gradients_reason or "not computed") for s in missing]
+    if len(missing) == len(series) and len(set(reasons)) == 1:
+        return reasons[:1]
+    names = [s.label.replace("\n", "") for s in missing]
+    return [f"none for {name}: {reason}" for name, reason in zip(names, reasons, strict=True)]
+
+
+@panel("gain", InformationFlowResult)
+def gain(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
+    """Mean square of each layer's output over that of its input, on a logarithmic axis.
 
     Args:
         ax: The axes.
         series: Models of one architecture.
         pen: Sizes.
     """
-    ids, layers = _rows(series, pen)
-    values = np.array([[layer.sparsity for layer in layers[key]] for key in ids])
-    words = [[_silent(layer, short=len(series) > 2 or not pen.row_names) for layer in layers[key]] for key in ids]
-    draw_cells(ax, values, words, matplotlib.colormaps["cividis_r"], (0.0, 1.0), pen)
-    labels = [pen.layer(key) if pen.row_names else "" for key in ids]
-    name_rows(ax, labels, places=[i + 0.5 for i in range(len(ids))])
-    indent = label_indent(labels, pen)
-    column_names(ax, series, pen, pen.points - indent - 2 * pen.small)
-    dead = "† units that never fired, of rectified layers"
-    caption(
-        ax,
-        pen,
-        "Zeros and dead units",
-        f"{sample_sizes([s.result.n for s in series])} samples; share of zeros; {dead}",
-        left_out(len(ids), len(series[0].result.layers)),
-    )
+    rows = LayerRows.of(series, pen.most_layers)
+    if not rows.has(lambda layer: layer.gain):
+        say_nothing(ax, pen, "Gain", "the inputs of the layers are not known")
+        return
+    ax.axvline(1, color=MUTED, linewidth=0.6 * pen.line)
+    zeros = False
+    for s in series:
+        draw_values(ax, rows, s, lambda layer: positive(layer.gain), pen)
+        zeros |= draw_zeros(ax, rows, s, lambda layer: layer.gain)
+    log_axis(ax, "Gain")
+    words = "mean square, output over input"
+    kinds = ("exploding_activations",)
+    finish(ax, rows, pen, "Gain", samples(series), words, "◂ zero" if zeros else "", kinds=kinds)
 
 
-def _silent(layer: LayerFlow, *, short: bool) -> str:
-    share = f"{layer.sparsity:.0%}"
-    if not layer.dead_units:
-        return share
-    return f"{share} †" if short else f"{share}  †{layer.dead_units} of {layer.n_units}"
+@panel("input_cosine", InformationFlowResult)
+def input_cosine(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
+    """Cosine between the activations of different samples at each layer.
+
+    Args:
+        ax: The axes.
+        series: Models of one architecture.
+        pen: Sizes.
+    """
+    rows = LayerRows.of(series, pen.most_layers)
+    title = "Cosine of inputs"
+    if not rows.has(lambda layer: layer.input_cosine):
+        say_nothing(ax, pen, title, "no rows were kept")
+        return
+    for s in series:
+        draw_values(ax, rows, s, lambda layer: layer.input_cosine, pen)
+    share_axis(ax, "Mean cosine")
+    ax.axvline(1, color=MUTED, linewidth=0.6 * pen.line)
+    finish(ax, rows, pen, title, samples(series, kept=True), "1: samples are told apart no more")
 
 
 @panel("model_flow", InformationFlowResult)
@@ -198,4 +178,4 @@ def model_flow(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     ax.set_xlabel("Depth (first layer to last)")
     ax.set_ylabel("Share of zero activations")
     ax.grid(visible=True)
-    caption(ax, pen, "Zeros along the depth", f"{sample_sizes([s.result.n for s in series])} samples")
+    caption(ax, pen, "Zeros along the depth", f"{samples(series)} samples")

@@ -75,7 +75,12 @@ def name_some_rows(ax: Axes, ids: Sequence[str], pen: Pen) -> str:
     labels = [pen.layer(ids[i]) for i in named] if pen.row_names else [""] * len(named)
     name_rows(ax, labels, places=list(named))
     ax.set_ylim(len(ids) - 0.5, -0.5)
-    return f"all {len(ids)} layers drawn, every {step}{_ordinal(step)} named" if step > 1 else ""
+    return every_kth(len(ids), step)
+
+
+def every_kth(count: int, step: int) -> str:
+    """``all 200 layers drawn, every 5th named``, or nothing where all are named."""
+    return f"all {count} layers drawn, every {step}{_ordinal(step)} named" if step > 1 else ""
 
 
 def _ordinal(number: int) -> str:

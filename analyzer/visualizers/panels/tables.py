@@ -147,14 +147,15 @@ def training_table(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     """
     results: list[Any] = [s.result for s in series]
     columns: dict[str, Sequence[Value]] = {
-        "runs": [(str(r.n_runs), "") for r in results],
-        "epochs": [(str(int(r.epochs[-1])), "") for r in results],
+        "runs ×\nepochs": [(f"{r.n_runs} × {int(r.epochs.max(initial=0))}", "") for r in results],
         "best\nperformance": [_best(r) for r in results],
         "at\nepoch": [_of(r.peak_performance and r.peak_performance.epoch, 0) for r in results],
         "epochs to\nconverge": [_of(r.epochs_to_convergence, 0) for r in results],
         "overfitting\nindex": [_of(r.overfitting_index) for r in results],
-        "final\ngap": [_of(r.final_gap) for r in results],
         "stability\n(std)": [_of(r.training_stability_score) for r in results],
+        "final\ngap": [_of(r.final_gap) for r in results],
+        "evaluated\ngap": [_of(r.evaluated_gap) for r in results],
+        "corrected\nconverge": [_of(r.corrected_epochs_to_convergence, 0) for r in results],
         "corrected\npeak": [_of(r.peak_performance and r.peak_performance.corrected) for r in results],
         "detrended\nstability": [_of(r.detrended_stability) for r in results],
         "plateau\nfrom epoch": [_of(r.plateau_epoch, 0) for r in results],

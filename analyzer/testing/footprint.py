@@ -1,7 +1,10 @@
 """Law 1 made measurable: everything that an analysis must leave as it was, in a form that can be compared.
 
-``process()`` is what belongs to the Python process, ``model(model)`` what belongs to one Keras model.
+``process()`` is what belongs to the Python process, ``model(model)`` what belongs to one Keras model. Frameworks are
+looked up among the modules that Keras has loaded, and private attributes are only read, to see that they did not move.
 """
+
+from __future__ import annotations
 
 import os
 import random
@@ -18,7 +21,8 @@ BACKEND = keras.backend.backend()
 
 def process() -> dict[str, Any]:
     """States of random generators, counters and settings; measuring moves none of them."""
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    legacy: Any = np.random.get_state()  # noqa: NPY002
+    kind, keys, *rest = legacy
     return {
         "python": random.getstate(),
         "numpy": (kind, keys.tobytes(), *rest),
@@ -47,21 +51,17 @@ def _keras_seed() -> Any:
 
 def _framework_state() -> Any:
     if BACKEND == "torch":
-        import torch
-
-        return torch.get_rng_state().numpy().tobytes()
+        return sys.modules["torch"].get_rng_state().numpy().tobytes()
     if BACKEND == "tensorflow":
-        from tensorflow.python.eager import context
-
-        generator = getattr(context.context(), "_rng", None)
+        context = sys.modules["tensorflow.python.eager.context"].context()
+        generator = getattr(context, "_rng", None)
         return None if generator is None else generator.getstate()
     return None
 
 
 def _framework_switches() -> Any:
     if BACKEND == "torch":
-        import torch
-
+        torch = sys.modules["torch"]
         return (
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -72,17 +72,19 @@ def _framework_switches() -> Any:
             torch.get_num_threads(),
         )
     if BACKEND == "tensorflow":
-        import tensorflow as tf
-        from tensorflow.python.framework import config
-
-        return config.is_op_determinism_enabled(), tf.config.functions_run_eagerly()
-    import jax
-
-    return jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision, jax.config.jax_disable_jit
+        config = sys.modules["tensorflow.python.framework.config"]
+        eagerly = sys.modules["tensorflow"].config.functions_run_eagerly()
+        return config.is_op_determinism_enabled(), eagerly
+    config = sys.modules["jax"].config
+    return config.jax_enable_x64, config.jax_default_matmul_precision, config.jax_disable_jit
 
 
 def model(subject: keras.Model) -> dict[str, Any]:
-    """Bits of every variable, identity of every compiled function, and every attribute of every layer."""
+    """Bits of every variable, identity of every compiled function, and every attribute of every layer.
+
+    Args:
+        subject: The model.
+    """
     layers = list(subject._flatten_layers())
     return {
         "weights": [_bits(v) for v in subject.variables],
@@ -107,4 +109,19 @@ def _attributes(layer: Any) -> dict[str, Any]:
 
 
 def both(subject: keras.Model) -> dict[str, Any]:
+    """The process and the model.
+
+    Args:
+        subject: The model.
+    """
     return process() | model(subject)
+
+
+def moved(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Names of what is not as it was.
+
+    Args:
+        before: A footprint.
+        after: The same, later.
+    """
+    return [key for key in before if before[key] != after[key]]

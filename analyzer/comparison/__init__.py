@@ -1,0 +1,1 @@
+"""Between models: which are the best trade-offs. Reads results, never models."""
