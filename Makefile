@@ -50,7 +50,7 @@ $(PLAIN_READY): pyproject.toml $(PINS) constraints/plain.txt
 $(FLOOR_READY): pyproject.toml constraints/floor.txt constraints/plain.txt
 	test -x $(FLOOR)/bin/python || $(PYTHON) -m venv $(FLOOR)
 	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints/floor.txt \
-		--requirement constraints/plain.txt --editable '.[jax]'
+		--requirement constraints/plain.txt --editable '.[jax,pareto]'
 	touch $@
 
 # ---- the main job

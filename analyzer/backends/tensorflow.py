@@ -20,8 +20,10 @@ name = "tensorflow"
 
 def jit(fn: Callable[..., Any]) -> Callable[..., Any]:
     # Not jit_compile: on a CPU, XLA's convolutions take five times as long as oneDNN's (ResNet50, 64 px).
-    compiled: Callable[..., Any] = tf.function(fn, autograph=False)
-    return compiled
+    compiled: Any = tf.function(fn, autograph=False)
+    # One program per model is what is wanted; TensorFlow would take the fifth for a mistake.
+    compiled._omit_frequent_tracing_warning = True
+    return compiled  # type: ignore[no-any-return]
 
 
 def trace(fn: Callable[..., Any], *args: Any) -> None:
@@ -90,6 +92,9 @@ def _looped(blocks: Tensor, shifts: Tensor, deep: int) -> list[Tensor]:
     start = [tf.constant(0), zero, zero, zero + np.inf, zero - np.inf, zero, zero]
     looped: list[Tensor] = tf.while_loop(lambda i, *_: i < blocks.shape[0] // deep, step, start)[1:]
     return looped
+
+
+_looped._omit_frequent_tracing_warning = True
 
 
 def _sums(rows: Tensor, shift: Tensor) -> list[Tensor]:

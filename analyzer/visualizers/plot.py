@@ -43,6 +43,7 @@ NAMED_PANELS = (
     "model_health",
     "weight_health",
     "flow_health",
+    "units",
     "layer_cka",
     "similarity",
     "pareto_table",

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analyzer.data_types import Estimate, Finding
+from analyzer.errors import DataError
 from analyzer.visualizers.panels import PANELS
 from analyzer.visualizers.panels.flow_health import COLUMNS, percent
 from analyzer.visualizers.panels.flow_maps import MOST_BINS, unit_cells
@@ -214,6 +215,29 @@ def test_cka_of_several_models_is_their_mean_and_says_so():
     assert "mean of 2 models" in words(ax)
     places = {tuple(float(v) for v in t.get_position()): t.get_text() for t in ax.texts}
     assert places[(1.0, 0.0)] == f"{first.cka[0, 1] / 2:.2f}"
+
+
+@pytest.mark.parametrize("kind", ["units", "flow_health"])
+def test_strips_of_several_models_are_named_in_their_order(kind):
+    ax = plot({"first": synthetic.flow(), "second": synthetic.flow(1)}, kind=kind)
+    assert ": first, second" in words(ax)
+    assert ax.get_legend() is None
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.startswith("model_")])
+def test_models_of_different_layers_do_not_share_rows(kind):
+    with pytest.raises(DataError, match="same layers"):
+        plot({"a": synthetic.flow(), "b": synthetic.flow(ids=("x", "y"))}, kind=kind)
+
+
+def test_models_of_different_layers_share_an_axis_of_depth():
+    both = {"a": synthetic.flow(), "b": synthetic.flow(ids=("x", "y"))}
+    ax = plot(both, kind="model_knowledge")
+    assert has_line(ax, [0.5, 1.0])
+    assert has_line(ax, [0.2, 0.4, 0.6, 0.8, 1.0])
+    assert "no probe for 1 of 2 models" in words(
+        plot({"a": synthetic.flow(), "b": synthetic.flow(full=False)}, kind="model_knowledge")
+    )
 
 
 def series_of(*results):

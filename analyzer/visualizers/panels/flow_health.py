@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from analyzer.data_types.information_flow import InformationFlowResult, LayerFlow
 from analyzer.visualizers.layout import MARGIN
 from analyzer.visualizers.panels.base import caption, label_indent, name_rows, panel, text_on
-from analyzer.visualizers.panels.flow_rows import MARKS, LayerRows, color_names, draw_breaks, samples, what_is_left
+from analyzer.visualizers.panels.flow_rows import (
+    MARKS,
+    LayerRows,
+    color_names,
+    draw_breaks,
+    in_order,
+    samples,
+    what_is_left,
+)
 from analyzer.visualizers.panels.layers import SEVERITY
 from analyzer.visualizers.series import Pen, Series
 from analyzer.visualizers.style import HEALTH_MAP
@@ -220,4 +228,4 @@ def _strips(series: Sequence[Series], pen: Pen) -> str:
     """What the strips of a column are."""
     if pen.keyed:
         return "green: none, red: all; in each column one strip per model, its mark below"
-    return pen.one_line(f"strips from left to right: {', '.join(s.label.replace(chr(10), '') for s in series)}")
+    return pen.one_line(f"green: none, red: all; strips from left to right: {in_order(series)}")

@@ -16,6 +16,7 @@ from analyzer.visualizers.panels.flow_rows import (
     LayerRows,
     color_names,
     draw_breaks,
+    in_order,
     layer_name,
     samples,
     say_nothing,
@@ -70,7 +71,9 @@ def units(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     special = ["grey: always zero"] * silent + ["black: NaN or infinite"] * broken
     cut = f"wider layers in {MOST_BINS} cells, means of neighbours" if binned else ""
     words = ["mean of each unit, relative to its layer: blue above zero, red below", *special, cut]
-    caption(ax, pen, "Units", f"{samples(series)}; {'; '.join(w for w in words if w)}", *what_is_left(rows, pen))
+    strips = pen.one_line(f"strips from top to bottom: {in_order(series)}") if len(series) > 1 else ""
+    said = f"{samples(series)}; {'; '.join(w for w in words if w)}"
+    caption(ax, pen, "Units", said, strips, *what_is_left(rows, pen))
 
 
 _ZERO = math.inf

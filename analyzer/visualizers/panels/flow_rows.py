@@ -184,6 +184,11 @@ def what_is_left(rows: LayerRows, pen: Pen) -> tuple[str, str]:
     return f"{left} (dotted: where)" if left else "", marks
 
 
+def in_order(series: Sequence[Series]) -> str:
+    """The names of the models one after another."""
+    return ", ".join(s.label.replace("\n", "") for s in series)
+
+
 def samples(series: Sequence[Series], *, kept: bool = False) -> str:
     """How many samples are behind a panel."""
     sizes = [s.result.n_kept for s in series if s.result.n_kept] if kept else []
