@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,8 +19,12 @@ name = "tensorflow"
 
 def jit(fn: Callable[..., Any]) -> Callable[..., Any]:
     # Not jit_compile: on a CPU, XLA's convolutions take five times as long as oneDNN's (ResNet50, 64 px).
-    compiled: Any = tf.function(fn, autograph=False)
-    # One program per model is what is wanted; TensorFlow would take the fifth for a mistake.
+    return _compiled(fn)
+
+
+def _compiled(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    compiled: Any = tf.function(fn, autograph=False, **options)
+    # One program per model and shape is what is wanted; TensorFlow would take the fifth for a mistake.
     compiled._omit_frequent_tracing_warning = True
     return compiled  # type: ignore[no-any-return]
 
@@ -82,8 +85,7 @@ def unit_sums(x: Tensor, shift: Tensor) -> list[Tensor]:
     return folded if body == rows.shape[0] else _added(folded, _sums(rows[body:], shift))
 
 
-@functools.partial(tf.function, jit_compile=True, autograph=False, reduce_retracing=False)
-def _looped(blocks: Tensor, shifts: Tensor, deep: int) -> list[Tensor]:
+def _loop(blocks: Tensor, shifts: Tensor, deep: int) -> list[Tensor]:
     # TensorFlow's own kernels would read the values a dozen times and write half as many copies; here XLA is faster.
     def step(i: Tensor, *sums: Tensor) -> tuple[Tensor, ...]:
         return i + 1, *_added(sums, _sums(tf.slice(blocks, (i * deep, 0), (deep, blocks.shape[1])), shifts))
@@ -94,7 +96,7 @@ def _looped(blocks: Tensor, shifts: Tensor, deep: int) -> list[Tensor]:
     return looped
 
 
-_looped._omit_frequent_tracing_warning = True
+_looped = _compiled(_loop, jit_compile=True)
 
 
 def _sums(rows: Tensor, shift: Tensor) -> list[Tensor]:

@@ -18,6 +18,11 @@ def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return list({id(child): child for child in layer._layers}.values())
 
 
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The model and every layer below it, each once."""
+    return list(model._flatten_layers())
+
+
 def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
     """Variables that the layer itself made, without those of its children, seeds or metrics."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]

@@ -16,6 +16,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from analyzer.inspection import compat
+
 BACKEND = keras.backend.backend()
 
 
@@ -85,7 +87,7 @@ def model(subject: keras.Model) -> dict[str, Any]:
     Args:
         subject: The model.
     """
-    layers = list(subject._flatten_layers())
+    layers = compat.all_layers(subject)
     return {
         "weights": [_bits(v) for v in subject.variables],
         "optimizer": [_bits(v) for v in getattr(getattr(subject, "optimizer", None), "variables", ())],

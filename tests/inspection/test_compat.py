@@ -275,3 +275,12 @@ def test_no_other_file_touches_private_attributes_of_keras():
         if path.name != "compat.py" and (names := private_names(path) & keras_private)
     }
     assert guilty == {}
+
+
+def test_all_layers_are_the_model_and_what_lies_below_it_at_any_depth():
+    inner = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="deep")], name="inner")
+    model = keras.Sequential([keras.Input((2,)), inner], name="outer")
+    found = compat.all_layers(model)
+    assert found[0] is model
+    assert {layer.name for layer in found} >= {"outer", "inner", "deep"}
+    assert len({id(layer) for layer in found}) == len(found)
