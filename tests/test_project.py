@@ -177,7 +177,9 @@ class TestPackaging:
     def test_every_requirement_is_pinned(self, project):
         pinned = self.names((REPOSITORY / "constraints" / "py311.txt").read_text(encoding="utf-8").splitlines())
         extras = [
-            line for extra in ("tensorflow", "jax", "torch", "pareto", "dev") for line in project["optional-dependencies"][extra]
+            line
+            for extra in ("tensorflow", "jax", "torch", "pareto", "dev")
+            for line in project["optional-dependencies"][extra]
         ]
         assert self.names(project["dependencies"] + extras) <= pinned
 

@@ -70,6 +70,7 @@ def describe_layer(
         probe=None if probe is None else probe.score,
         probe_chance=None if probe is None else probe.chance,
         unit_similarity=rows.unit_similarity,
+        position_similarity=rows.position_similarity,
         duplicate_units=sum(len(group) - 1 for group in rows.duplicates),
         specialization=None if specialization is None else specialization.score,
         unit_mean=mean,
@@ -78,6 +79,7 @@ def describe_layer(
         unit_max=moments["max"],
         unit_zero_share=moments["zero_share"],
         unit_positive_share=moments["positive_share"],
+        unit_percentiles=rows.unit_percentiles,
         unit_specialization=None if specialization is None else specialization.unit_scores,
     )
 

@@ -62,6 +62,7 @@ class LayerFlow:
         probe: Held-out accuracy (R² for regression) of a ridge classifier on this output, averaged over positions.
         probe_chance: What the probe reaches without looking: the share of the largest class, or 0.
         unit_similarity: Mean absolute cosine between different units over the kept rows.
+        position_similarity: Mean absolute cosine between different kept positions (pixels, tokens) of one sample.
         duplicate_units: Units that repeat another up to scale, sign and shift.
         specialization: Share of a unit's variance that the class explains, mean over units, corrected for chance.
         unit_mean: ``(n_units,)`` mean of each unit.
@@ -70,6 +71,7 @@ class LayerFlow:
         unit_max: ``(n_units,)`` maximum.
         unit_zero_share: ``(n_units,)`` share of exact zeros.
         unit_positive_share: ``(n_units,)`` share above zero.
+        unit_percentiles: ``(7, n_units)`` percentiles 1, 5, 25, 50, 75, 95 and 99 of the kept values of each unit.
         unit_specialization: ``(n_units,)`` share of its variance that the class explains; NaN for constant units.
     """
 
@@ -111,6 +113,7 @@ class LayerFlow:
     probe: Estimate | None = None
     probe_chance: float | None = None
     unit_similarity: Estimate | None = None
+    position_similarity: Estimate | None = None
     duplicate_units: int | None = None
     specialization: Estimate | None = None
     unit_mean: NDArray[np.float64]
@@ -119,6 +122,7 @@ class LayerFlow:
     unit_max: NDArray[np.float64] | None = None
     unit_zero_share: NDArray[np.float64]
     unit_positive_share: NDArray[np.float64] | None = None
+    unit_percentiles: NDArray[np.float64] | None = None
     unit_specialization: NDArray[np.float64] | None = None
 
 
@@ -130,7 +134,8 @@ class VariableGradient:
         id: Id of the variable.
         norm: Norm of the gradient of the mean loss.
         largest: Largest magnitude of any element.
-        relative: Norm of the gradient over the norm of the variable; None for a variable of zeros.
+        relative: Norm of the gradient over the norm of the variable; None for a variable of zeros, or where the
+            gradient is zero by structure.
         structural_zero: Why this gradient is zero whatever the data are, e.g. a key bias, which softmax cancels; None
             where it is not.
         zero_in_training: Why it is zero while the model trains, though not here: a bias before BatchNormalization.

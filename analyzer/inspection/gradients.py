@@ -114,7 +114,8 @@ def _described(
                 id=info.id,
                 norm=norm if finite else None,
                 largest=float(np.abs(gradient).max(initial=0.0)) if finite else None,
-                relative=norm / size if finite and size > 0 else None,
+                # Rounding over rounding says nothing.
+                relative=norm / size if finite and size > 0 and position not in structural else None,
                 structural_zero=STRUCTURAL if position in structural else None,
                 zero_in_training=NORMALISED if id(info.variable) in normalised else None,
             )

@@ -12,7 +12,7 @@ from analyzer.measures.cka import centred_gram
 from analyzer.measures.dimensionality import Dimensionality, dimensionality_of_rows, two_nn
 from analyzer.measures.neural_collapse import class_separability
 from analyzer.measures.probes import Probe, classification_probe, regression_probe
-from analyzer.measures.quantile_sketch import percentiles_with_interval
+from analyzer.measures.quantile_sketch import PERCENTS, percentiles_with_interval
 from analyzer.measures.specialization import Specialization, class_specialization
 from analyzer.measures.unit_similarity import axis_similarity, duplicate_units
 
@@ -62,6 +62,8 @@ class Representation:
         separability: Share of variance between classes.
         probe: Held-out prediction of the target.
         unit_similarity: Mean absolute cosine between units.
+        position_similarity: Mean absolute cosine between positions of one sample.
+        unit_percentiles: ``(7, d)`` percentiles of each unit.
         duplicates: Groups of units that repeat each other.
         specialization: How far the class decides what units do.
         gram: Centred Gram matrix, whose inner products are CKA.
@@ -80,6 +82,8 @@ class Representation:
     separability: Estimate | None
     probe: Probe | None
     unit_similarity: Estimate | None
+    position_similarity: Estimate | None
+    unit_percentiles: Floats | None
     duplicates: tuple[tuple[int, ...], ...]
     specialization: Specialization | None
     gram: NDArray[np.float32]
@@ -124,6 +128,8 @@ def describe_rows(
         separability=None if classes is None else class_separability(pooled, classes),
         probe=_probe(pooled, targets, seed) if whole else None,
         unit_similarity=_unit_similarity(flat, seed) if whole else None,
+        position_similarity=axis_similarity(values, 1, seed=seed) if whole and k > 1 and d > 1 else None,
+        unit_percentiles=np.percentile(flat, PERCENTS, axis=0) if whole else None,
         duplicates=duplicate_units(flat) if whole else (),
         specialization=None if classes is None else class_specialization(pooled, classes),
         gram=centred_gram(values.reshape(n, k * d)).astype(np.float32),

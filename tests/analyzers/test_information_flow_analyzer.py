@@ -285,3 +285,40 @@ def test_every_kind_of_model_runs_to_the_end(kind):
     parts = {part for key in keys for part in key.replace("@2", "").split("/")}
     assert {layer.name for layer in made.model.layers if layer.variables} <= parts
     assert all(np.isfinite(layer.unit_mean).all() for layer in result.layers)
+
+
+def test_a_gradient_that_fades_on_its_way_back_is_named_and_a_residual_twin_is_not():
+    keras.utils.set_random_seed(0)
+    x = keras.Input((16,))
+    plain, skipping = x, x
+    for i in range(12):
+        plain = L.Dense(16, activation="sigmoid", name=f"s{i}")(plain)
+        skipping = L.Add(name=f"a{i}")([skipping, L.Dense(16, activation="tanh", name=f"r{i}")(skipping)])
+    data, labels = zoo.normal(60, 16), np.arange(60) % 3
+    fading = flow(keras.Model(x, L.Dense(3, activation="softmax")(plain)), data, labels)
+    healthy = flow(keras.Model(x, L.Dense(3, activation="softmax")(skipping)), data, labels)
+    assert ("vanishing_gradient", "s0") in alarms(fading)
+    assert "vanishing_gradient" not in [kind for kind, _ in alarms(healthy)]
+
+
+def test_material_does_not_grow_with_the_number_of_samples():
+    model = keras.Sequential([keras.Input((6, 6, 2)), L.Conv2D(4, 3), L.Flatten(), L.Dense(2)])
+    small, large = (flow(model, zoo.normal(n, 6, 6, 2), n_samples=None) for n in (300, 1500))
+    assert small.n_kept == large.n_kept == 256
+    assert [layer.n_rows for layer in small.layers] == [layer.n_rows for layer in large.layers]
+    assert [layer.n_values for layer in large.layers] == [5 * layer.n_values for layer in small.layers]
+
+
+def test_percentiles_of_units_and_similarity_of_positions_are_those_of_the_kept_rows():
+    model = keras.Sequential([keras.Input((2, 2, 3)), L.Conv2D(5, 1, name="conv")])
+    x = zoo.normal(30, 2, 2, 3)
+    layer = flow(model, x).layers[0]
+    values = activations_by_hand(model, x)["conv"].reshape(30, 4, 5)
+    np.testing.assert_allclose(
+        layer.unit_percentiles, np.percentile(values.reshape(-1, 5), (1, 5, 25, 50, 75, 95, 99), axis=0), atol=1e-5
+    )
+    unit = values / np.linalg.norm(values, axis=-1, keepdims=True)
+    cosines = np.abs(np.einsum("npc,nqc->npq", unit, unit))
+    wanted = np.mean([c[~np.eye(4, dtype=bool)].mean() for c in cosines])
+    assert layer.position_similarity.value == pytest.approx(wanted, rel=1e-4)
+    assert layer.position_similarity.n == 30
