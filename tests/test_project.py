@@ -176,11 +176,8 @@ class TestPackaging:
 
     def test_every_requirement_is_pinned(self, project):
         pinned = self.names((REPOSITORY / "constraints" / "py311.txt").read_text(encoding="utf-8").splitlines())
-        extras = [
-            line
-            for extra in ("tensorflow", "jax", "torch", "pareto", "dev")
-            for line in project["optional-dependencies"][extra]
-        ]
+        optional = project["optional-dependencies"]
+        extras = [line for extra in ("tensorflow", "jax", "torch", "pareto", "dev") for line in optional[extra]]
         assert self.names(project["dependencies"] + extras) <= pinned
 
 

@@ -111,8 +111,9 @@ class Activations:
         """Moments of every call, and measures of its kept rows, which are let go."""
         rest = iter(collected)
         brought = [(place, [next(rest) for _ in self._taps_of(place)]) for place in _followed(context.view)]
-        lost = [(place, _first_missing(found)) for place, found in brought if _first_missing(found) is not None]
-        whole = [(place, found) for place, found in brought if _first_missing(found) is None]
+        # Without what came before an activation the rest is still whole.
+        lost = [(place, reason) for place, found in brought if (reason := _first_missing(found[:2])) is not None]
+        whole = [(place, found) for place, found in brought if _first_missing(found[:2]) is None]
         if not whole:
             raise Unsupported("No layer could be followed: the model could not be traced, or it has none.")
         kept = np.sort(seeded_samples(inputs.count(context.arranged), self.n_samples, context.seed))
@@ -186,7 +187,8 @@ def _followed(view: ModelView) -> Iterator[_Followed]:
             axis=axis if fold == 1 or axis == -1 else axis + 1,
             n_units=units,
             n_positions=values // max(units, 1),
-            activation=own_activation(call.layer.layer),
+            # A container hands its activation to the layers that it made.
+            activation=None if position in containers else own_activation(call.layer.layer),
             is_output=firing.place in outputs,
         )
 
@@ -240,7 +242,7 @@ def _material(
         moments=moments,
         representation=describe_rows(
             rows,
-            before[0] if before else None,
+            None if not before or isinstance(before[0], Unsupported) else before[0],
             bounds=None if place.is_output else BOUNDS.get(name or ""),
             activated=_is_activation(place) and not place.is_output,
             targets=targets,

@@ -17,6 +17,7 @@ from analyzer.visualizers.base import FigureVisualizer, grid_rows
 from analyzer.visualizers.panels import flow, flow_knowledge, regression, tables, training, weights
 from analyzer.visualizers.panels.comparison import draw_similarity, looks_of, similarity_of
 from analyzer.visualizers.panels.confidence import confidence
+from analyzer.visualizers.panels.pareto import draw_front
 from analyzer.visualizers.panels.plugins import plugin_table, shortened
 from analyzer.visualizers.panels.reliability import reliability
 from analyzer.visualizers.panels.scores import landscape
@@ -50,7 +51,9 @@ class SummaryVisualizer(FigureVisualizer):
         first = [self._table(performance, calibration)] if performance.series else []
         cells = first + similarity + self._calibration(calibration)
         more, further = self._further(book)
-        rows = self._paired(cells, performance) + grid_rows(more, 3, self._height(len(found.model_names), 2.2))
+        rows = self._paired(cells, performance) + grid_rows(
+            more, 2 if len(more) == 4 else 3, self._height(len(found.model_names), 2.2)
+        )
         tables, missing = self._plugins(book)
         rows += tables
         notes = performance.notes("performance") + calibration.notes("calibration") + further + notes + missing
@@ -127,6 +130,11 @@ class SummaryVisualizer(FigureVisualizer):
         if followed := [s for s in flowing.series if s.result.layers]:
             probed = any(layer.probe is not None for s in followed for layer in s.result.layers)
             cells.append(cell(flow_knowledge.model_knowledge if probed else flow.model_flow, followed))
+        comparison = self.results.comparison
+        front = comparison.pareto if isinstance(comparison, Comparison) else None
+        if front is not None and len(front.axes) > 1:
+            models = self.cast(front.models, book).series
+            cells.append(Cell(draw=lambda ax, pen: draw_front(ax, front, models, pen)))
         notes = weighed.notes("weights") + trained.notes("training dynamics") + flowing.notes("information flow")
         return cells, notes
 

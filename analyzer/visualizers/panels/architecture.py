@@ -102,7 +102,8 @@ def _details(drawn: Drawn, boxes: Sequence[Box], found: Mapping[str, list[Findin
     marks = ", ".join(f"{_NAMES[level]}: {_COLOURS[level]}" for level in levels)
     notes = [f"Findings – {marks}"] if marks else []
     notes += ["Dashed – inferred, for operations between layers are not seen"] if guessed else []
-    return [" · ".join(figures), size, "; ".join(notes)]
+    # Two lines: broken in the middle of one, a number would part from its unit.
+    return [" · ".join(figures[:2]), " · ".join(figures[2:]), size, "; ".join(notes)]
 
 
 _COLOURS = {0: "blue", 1: "orange", 2: "red"}
