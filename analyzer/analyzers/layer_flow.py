@@ -47,7 +47,7 @@ def describe_layer(
         sparsity=float(moments["zero_share"].mean()),
         positive_ratio=float(moments["positive_share"].mean()),
         percentiles=rows.percentiles,
-        not_finite_units=int((~np.isfinite(mean) | ~np.isfinite(moments["min"] + moments["max"])).sum()),
+        not_finite_units=int((~np.isfinite(moments["min"]) | ~np.isfinite(moments["max"])).sum()),
         dead_units=dead,
         dead_bound=still_alive_bound(n) if dead else None,
         saturated_units=rows.saturated_units,
