@@ -27,6 +27,7 @@ FILES = {
     "information_flow_analysis",
     "training_dynamics",
     "pareto_analysis",
+    "architecture",
 }
 MAGIC = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
 
