@@ -125,7 +125,7 @@ def test_metric_directions(material, tmp_path, caplog):
     assert isinstance(peak("unknown"), Skipped)
     assert float(peak("up", metric_directions={"my_score": "up"}).peak_performance.value) == 0.9
     assert float(peak("down", metric_directions={"my_score": "down"}).peak_performance.value) == 0.1
-    assert "metric_directions" not in caplog.text
+    assert "metric_directions names" not in caplog.text
     peak("misspelt", metric_directions={"my_scor": "up"})
     assert "metric_directions names 'my_scor', which no training history has: ignored" in caplog.text
 
