@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import Unsupported
-from analyzer.inspection import compat, inputs
+from analyzer.inspection import inputs
+from analyzer.inspection.followed import Followed, fan_in, followed_calls, is_activation, not_run
 from analyzer.inspection.needs import Context, Predictions
 from analyzer.inspection.reducers import KeepSamples, Moments, Tap, seeded_samples
-from analyzer.inspection.selection import LayerCall, select_calls
-from analyzer.inspection.trace import Firing
+from analyzer.inspection.selection import LayerCall
 from analyzer.inspection.view import ModelView
 from analyzer.measures.representation import Representation, Targets, describe_rows, linear_rank
 
@@ -105,12 +105,12 @@ class Activations:
 
     def taps(self, view: ModelView) -> tuple[Tap, ...]:
         """Two or three taps on every call, and those of the predictions, for the labels."""
-        return (*(tap for place in _followed(view) for tap in self._taps_of(place)), *Predictions().taps(view))
+        return (*(tap for place in followed_calls(view) for tap in self._taps_of(place)), *Predictions().taps(view))
 
     def finish(self, collected: Sequence[Any], context: Context) -> GatheredActivations:
         """Moments of every call, and measures of its kept rows, which are let go."""
         rest = iter(collected)
-        brought = [(place, [next(rest) for _ in self._taps_of(place)]) for place in _followed(context.view)]
+        brought = [(place, [next(rest) for _ in self._taps_of(place)]) for place in followed_calls(context.view)]
         # Without what came before an activation the rest is still whole.
         lost = [(place, reason) for place, found in brought if (reason := _first_missing(found[:2])) is not None]
         whole = [(place, found) for place, found in brought if _first_missing(found[:2]) is None]
@@ -128,13 +128,13 @@ class Activations:
         moments, rank = _first_input(context.arranged, kept)
         return GatheredActivations(
             calls=tuple(calls),
-            skipped=skipped | _not_run(context.view, [place for place, _ in brought]),
+            skipped=skipped | not_run(context.view, [place for place, _ in brought]),
             n_kept=len(kept),
             input_moments=moments,
             input_rank=rank,
         )
 
-    def _taps_of(self, place: _Followed) -> tuple[Tap, ...]:
+    def _taps_of(self, place: Followed) -> tuple[Tap, ...]:
         positions = max(1, min(self.n_positions, MOST_VALUES_PER_SAMPLE // max(place.n_units, 1)))
         keep = KeepSamples(n_samples=self.n_samples, n_positions=positions, axis=place.axis)
         firing = place.firing
@@ -148,89 +148,12 @@ class Activations:
         return tuple(taps)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Followed:
-    """A call to follow: its position in the trace, and how to read its output."""
-
-    position: int
-    firing: Firing
-    call: LayerCall
-    fold: int
-    axis: int
-    n_units: int
-    n_positions: int
-    activation: Callable[..., Any] | None
-    is_output: bool
-
-
-def _followed(view: ModelView) -> Iterator[_Followed]:
-    """Calls that compute something, in order of execution, whatever their outputs look like."""
-    names = _calls_by_firing(view)
-    containers = {firing.inside for firing in view.firings}
-    batch = _traced_batch(view)
-    outputs = {head.place for head in view.heads}
-    for position, firing in enumerate(view.firings):
-        call = names.get((firing.place, firing.call))
-        hands_on = position in containers and not firing.closes
-        if call is None or hands_on or not firing.output_shapes or not firing.output_shapes[0]:
-            continue
-        shape = firing.output_shapes[0]
-        axis = _unit_axis(call.layer.layer, len(shape))
-        fold = (shape[0] or batch) // batch if (shape[0] or batch) % batch == 0 else 1
-        units = 1 if len(shape) == 1 else int(shape[axis] or 1)
-        values = int(np.prod([size or 1 for size in shape[1:]], dtype=np.int64)) * fold
-        yield _Followed(
-            position=position,
-            firing=firing,
-            call=call,
-            fold=fold,
-            axis=axis if fold == 1 or axis == -1 else axis + 1,
-            n_units=units,
-            n_positions=values // max(units, 1),
-            # A container hands its activation to the layers that it made.
-            activation=None if position in containers else own_activation(call.layer.layer),
-            is_output=firing.place in outputs,
-        )
-
-
-def _calls_by_firing(view: ModelView) -> dict[tuple[int | None, int], LayerCall]:
-    """Every call of a layer, a container or an operation, by place and number."""
-    if not view.firings:
-        return {}
-    ran = {firing.place for firing in view.firings}
-    operations = [view.places[i] for i in sorted(ran) if not isinstance(view.places[i], keras.layers.Layer)]
-    return {(call.place, call.call): call for call in select_calls(view, [lambda _: True, *operations])}
-
-
-def _traced_batch(view: ModelView) -> int:
-    """Samples that the trace ran with."""
-    shapes = [head.shape[0] for head in view.heads if head.shape and head.shape[0]]
-    return min(shapes, default=1)
-
-
-def _unit_axis(layer: Any, rank: int) -> int:
-    first = getattr(layer, "data_format", None) == "channels_first"
-    return 1 if first and rank > 2 else -1
-
-
-def own_activation(layer: Any) -> Callable[..., Any] | None:
-    """The activation function that a layer applies to what it computes; None where it has none, or a linear one.
-
-    Args:
-        layer: Any layer or operation.
-    """
-    activation = vars(layer).get("activation")
-    if not callable(activation) or isinstance(activation, keras.layers.Layer):
-        return None
-    return None if getattr(activation, "__name__", "") == "linear" else activation
-
-
 def _first_missing(found: Sequence[Any]) -> Unsupported | None:
     return next((each for each in found if isinstance(each, Unsupported)), None)
 
 
 def _material(
-    place: _Followed, found: Sequence[Any], listed: dict[int, int], targets: Targets, seed: int
+    place: Followed, found: Sequence[Any], listed: dict[int, int], targets: Targets, seed: int
 ) -> LayerActivations:
     moments, rows, *before = found
     name = getattr(place.activation, "__name__", None)
@@ -244,26 +167,14 @@ def _material(
             rows,
             None if not before or isinstance(before[0], Unsupported) else before[0],
             bounds=None if place.is_output else BOUNDS.get(name or ""),
-            activated=_is_activation(place) and not place.is_output,
+            activated=is_activation(place) and not place.is_output,
             targets=targets,
             seed=seed,
         ),
         activation=name or ("relu" if place.call.layer.kind == "ReLU" else None),
-        fan_in=_fan_in(place.call.layer.layer),
+        fan_in=fan_in(place.call.layer.layer),
         is_output=place.is_output,
     )
-
-
-def _is_activation(place: _Followed) -> bool:
-    """Whether what the call returns went through a nonlinearity of its own."""
-    return place.activation is not None or place.call.layer.kind in ("ReLU", "LeakyReLU", "PReLU", "ELU")
-
-
-def _fan_in(layer: Any) -> int | None:
-    if not isinstance(layer, keras.layers.Layer):
-        return None
-    kernels = [v for v in compat.own_variables(layer) if len(v.shape) > 1 and "kernel" in v.name]
-    return int(np.prod(kernels[0].shape[:-1])) if kernels else None
 
 
 def _targets(collected: Sequence[Any], context: Context, kept: NDArray[np.int64]) -> Targets:
@@ -284,18 +195,6 @@ def _targets(collected: Sequence[Any], context: Context, kept: NDArray[np.int64]
         if output.task.kind in ("multilabel", "regression", "gaussian", "quantile"):
             return Targets(values=labels.astype(np.float64).reshape(len(kept), -1))
     return Targets()
-
-
-def _not_run(view: ModelView, followed: Sequence[_Followed]) -> dict[str, str]:
-    """Layers with variables that never ran by themselves, and no layer that was followed ran them."""
-    inside = [f"{place.call.layer.id}/" for place in followed]
-    ran = {place.call.layer.id for place in followed}
-    owners = dict.fromkeys(variable.owner.id for variable in view.variables)
-    return {
-        owner: "Its variables are used, if at all, without calling the layer, so there is no output of its own."
-        for owner in owners
-        if owner not in ran and not any(owner.startswith(prefix) for prefix in inside)
-    }
 
 
 def _first_input(arranged: Any, kept: NDArray[np.int64]) -> tuple[tuple[float, float] | None, int | None]:

@@ -168,7 +168,7 @@ class Moments:
         """Chan, Golub & LeVeque (1979): pairwise combination of centred sums, in float64."""
         shift, off, squares, low, high, above, other = np.asarray(partial[0], dtype=np.float64)
         count = batch.n_valid * float(partial[1])
-        # Backends disagree whether NaN is an extreme; the sum shows it where extremes are finite, or of no value at all.
+        # Backends disagree whether NaN is an extreme; where it is not, extremes are finite or of no value at all.
         unnoticed = np.isnan(off) & ((np.isfinite(low) & np.isfinite(high)) | (low > high))
         low, high = np.where(unnoticed, np.nan, low), np.where(unnoticed, np.nan, high)
         with np.errstate(invalid="ignore", over="ignore"):

@@ -322,3 +322,73 @@ def test_percentiles_of_units_and_similarity_of_positions_are_those_of_the_kept_
     wanted = np.mean([c[~np.eye(4, dtype=bool)].mean() for c in cosines])
     assert layer.position_similarity.value == pytest.approx(wanted, rel=1e-4)
     assert layer.position_similarity.n == 30
+
+
+class Windows(keras.Model):
+    """Cuts each sample into four rows of its own along the first axis, as window attention does."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.mixed, self.head = L.Dense(3, name="mixed"), L.Dense(2, name="head")
+
+    def build(self, shape):
+        self.mixed.build((None, 2))
+        self.head.build((None, 12))
+
+    def call(self, x):
+        return self.head(keras.ops.reshape(self.mixed(keras.ops.reshape(x, (-1, 2))), (-1, 12)))
+
+
+class Residual(L.Layer):
+    """A block that adds with a plain `+`, which no layer shows."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = L.Dense(8, activation="tanh", name="inner")
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x):
+        return x + self.inner(x)
+
+
+def test_layers_that_cut_samples_into_windows_are_followed():
+    model = Windows()
+    model.build((None, 8))
+    data = zoo.normal(10, 8)
+    layers = {layer.id: layer for layer in flow(model, data, batch_size=4).layers}
+    kernel, bias = model.mixed.get_weights()
+    wanted = data.reshape(-1, 2) @ kernel + bias
+    assert layers["mixed"].n_positions == 4
+    assert layers["mixed"].n_values == 40
+    np.testing.assert_allclose(layers["mixed"].unit_mean, wanted.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(layers["mixed"].unit_std, wanted.std(axis=0), atol=1e-5)
+
+
+def test_a_block_is_followed_beside_its_layers_where_it_adds_something_of_its_own():
+    x = keras.Input((8,))
+    block = Residual(name="block")
+    model = keras.Model(x, L.Dense(2, name="head")(block(x)))
+    data = zoo.normal(20, 8)
+    layers = {layer.id: layer for layer in flow(model, data).layers}
+    kernel, bias = block.inner.get_weights()
+    inner = np.tanh(data @ kernel + bias)
+    assert set(layers) == {"block/inner", "block", "head"}
+    np.testing.assert_allclose(layers["block/inner"].unit_mean, inner.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(layers["block"].unit_mean, (data + inner).mean(axis=0), atol=1e-5)
+
+
+def test_channels_first_layers_have_their_units_on_the_first_axis():
+    if keras.backend.backend() == "tensorflow":
+        layer = L.Permute((2, 1), name="turned")
+        x = keras.Input((3, 5))
+    else:
+        layer, x = L.Conv2D(3, 1, data_format="channels_first", name="turned"), keras.Input((2, 4, 4))
+    model = keras.Model(x, layer(x))
+    data = zoo.normal(6, *x.shape[1:])
+    (found,) = flow(model, data).layers
+    values = keras.ops.convert_to_numpy(model(data))
+    units = np.moveaxis(values, 1, -1) if keras.backend.backend() != "tensorflow" else values
+    np.testing.assert_allclose(found.unit_mean, units.reshape(-1, found.n_units).mean(axis=0), atol=1e-5)
+    assert found.n_units == 3
