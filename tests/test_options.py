@@ -45,7 +45,9 @@ def audit(material, tmp_path):
     models, histories, data = material
 
     def run(folder="out", data=data, reference=None, **options):
-        settings = {"save_plots": False, "n_bootstrap": 0, "progress": False} | options
+        # What takes longest runs where it is asked for.
+        quick = {"analyze_information_flow": False, "analyze_cost": False}
+        settings = {"save_plots": False, "n_bootstrap": 0, "progress": False, **quick} | options
         analyzer = ModelAnalyzer(models, histories, AnalysisConfig(**settings), tmp_path / folder)
         return analyzer.analyze(data, reference)
 
@@ -55,7 +57,7 @@ def audit(material, tmp_path):
 
 @pytest.mark.parametrize("name", ["weights", "calibration", "information_flow", "training_dynamics", "cost"])
 def test_an_analysis_that_is_switched_off_does_not_run(audit, name):
-    results = audit(**{f"analyze_{name}": False})
+    results = audit(**({"analyze_information_flow": True, "analyze_cost": True} | {f"analyze_{name}": False}))
     assert getattr(results, name) == {}
     others = {"weights", "calibration", "information_flow", "training_dynamics", "cost"} - {name}
     assert all(set(getattr(results, other)) == {"a", "b", "c"} for other in others)
@@ -132,7 +134,7 @@ def test_metric_directions(material, tmp_path, caplog):
 
 def test_save_plots(audit):
     audit("without")
-    audit("with", save_plots=True)
+    audit("with", save_plots=True, analyze_information_flow=True, analyze_cost=True)
     assert not list((audit.folder / "without").glob("*.png"))
     assert {p.stem for p in (audit.folder / "with").glob("*.png")} == {
         "summary_dashboard",
@@ -168,7 +170,8 @@ def test_dpi_and_plot_style(audit):
 )
 def test_limits_on_layers_say_what_is_left_out(audit, option, figure):
     def text(folder, limit):
-        audit(folder, save_plots=True, save_format="svg", **{option: limit})
+        options = {option: limit, "analyze_information_flow": figure == "information_flow_analysis"}
+        audit(folder, save_plots=True, save_format="svg", **options)
         return (audit.folder / folder / f"{figure}.svg").read_text()
 
     assert re.search(r"not (shown|drawn)", text("few", 2))
