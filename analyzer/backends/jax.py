@@ -50,43 +50,24 @@ def value_and_grad(fn: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, T
     return value, gradient
 
 
-_BLOCK = 2048
-"""Values that one step of the loop below reads; XLA keeps the body of a small loop in one function, in registers."""
+_DEEP = 8
+"""Positions counted at a time in one byte: at most 8 of each kind fit into half of it."""
 
 
 def unit_sums(x: Tensor, shift: Tensor) -> list[Tensor]:
-    rows = x.reshape(-1, x.shape[-1])
-    units = rows.shape[1]
-    # Side by side, narrow rows fill vector registers too; eight blocks of them at once hide the latency of adding.
-    side = max(1, _BLOCK // (8 * units))
-    deep = max(1, min(8, _BLOCK // units))
-    steps = rows.shape[0] // (side * deep)
-    if jax.default_backend() != "cpu" or steps < 4:
-        return _sums(rows, shift)
-    # On a CPU, XLA would read x once for every sum. The barrier keeps it from computing x anew in the loop.
-    blocks = jax.lax.optimization_barrier(rows)  # type: ignore[no-untyped-call]
-    shifts = jnp.tile(shift, side)
-
-    def step(i: Tensor, sums: list[Tensor]) -> list[Tensor]:
-        block = jax.lax.dynamic_slice(blocks, (i * deep * side, 0), (deep * side, units))
-        return _added(sums, _sums(block.reshape(deep, side * units), shifts))
-
-    zero = jnp.zeros(side * units, x.dtype)
-    start = [zero, zero, zero + jnp.inf, zero - jnp.inf, zero, zero]
-    lanes = [s.reshape(side, units) for s in jax.lax.fori_loop(0, steps, step, start)]
-    folded = [(s.min if i == 2 else s.max if i == 3 else s.sum)(axis=0) for i, s in enumerate(lanes)]
-    body = steps * side * deep
-    return folded if body == len(rows) else _added(folded, _sums(blocks[body:], shift))
+    axes = tuple(range(x.ndim - 1))
+    off = x - shift
+    return [off.sum(axes), (off * off).sum(axes), x.min(axes), x.max(axes), *_counts(x.reshape(-1, x.shape[-1]))]
 
 
-def _sums(rows: Tensor, shift: Tensor) -> list[Tensor]:
-    off = rows - shift
-    above, other = (rows > 0).astype(rows.dtype), (rows != 0).astype(rows.dtype)
-    return [off.sum(0), (off * off).sum(0), rows.min(0), rows.max(0), above.sum(0), other.sum(0)]
-
-
-def _added(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-    return [a[0] + b[0], a[1] + b[1], jnp.minimum(a[2], b[2]), jnp.maximum(a[3], b[3]), a[4] + b[4], a[5] + b[5]]
+def _counts(rows: Tensor) -> tuple[Tensor, Tensor]:
+    # Summed as floats, each of the two counts would cost XLA on a CPU as much as the four sums together.
+    body = len(rows) // _DEEP * _DEEP
+    kinds = (rows[:body] > 0).astype(jnp.uint8) + (rows[:body] != 0).astype(jnp.uint8) * 16
+    few = kinds.reshape(-1, _DEEP, rows.shape[1]).sum(1, dtype=jnp.uint8)
+    above, other = (few & 15).astype(rows.dtype).sum(0), (few >> 4).astype(rows.dtype).sum(0)
+    rest = rows[body:]
+    return above + (rest > 0).astype(rows.dtype).sum(0), other + (rest != 0).astype(rows.dtype).sum(0)
 
 
 def stop_gradient(x: Tensor) -> Tensor:

@@ -150,19 +150,18 @@ class Moments:
         ops = keras.ops
         x = ops.cast(_units_last(tensor, self.axis), "float32")
         first = x[:1]
-        shift = ops.mean(first, axis=tuple(range(len(x.shape) - 1)))
-        shift = ops.where(ops.isfinite(shift), shift, 0.0)
-        off, squares, low, high, above, other = engine().unit_sums(x, shift)
-        off_1, squares_1, _, _, above_1, other_1 = engine().unit_sums(first, shift)
+        shift = _near_mean(first)
+        sums = ops.stack(engine().unit_sums(x, shift))
         padding = ops.sum(ops.cast(ops.logical_not(batch.valid), "float32"))
-
-        def unpadded(total: Any, of_one: Any) -> Any:
-            return ops.where(padding > 0, total - padding * of_one, total)
-
-        sums = [unpadded(off, off_1), unpadded(squares, squares_1), low, high]
-        sums += [unpadded(above, above_1), unpadded(other, other_1)]
+        # Of the six only extremes do not change when a row is repeated. Most batches are full and skip this.
+        counted = np.array([1, 1, 0, 0, 1, 1], dtype=np.float32)[:, None]
+        sums = ops.cond(
+            padding > 0,
+            lambda: sums - padding * ops.where(counted, ops.stack(engine().unit_sums(first, shift)), 0.0),
+            lambda: sums,
+        )
         positions = np.prod(x.shape[1:-1], dtype=np.float32)
-        return [ops.stack([shift, *sums]), ops.convert_to_tensor(positions)]
+        return [ops.concatenate([shift[None], sums]), ops.convert_to_tensor(positions)]
 
     def merge(self, state: Any, partial: list[NDArray[Any]], batch: HostBatch) -> Any:
         """Chan, Golub & LeVeque (1979): pairwise combination of centred sums, in float64."""
@@ -204,6 +203,10 @@ class Moments:
         }
 
 
+_SHIFT_POSITIONS = 64
+"""Positions that the mean of a sample is guessed from; it only has to lie within a few standard deviations."""
+
+
 def seeded_samples(n: int, most: int, seed: int) -> NDArray[np.int64]:
     """Indices of the samples that a reducer keeps, in the order of their ranks: its first k are those of a smaller one.
 
@@ -220,6 +223,14 @@ def _units_last(tensor: Any, axis: int) -> Any:
     if len(tensor.shape) == 1:
         return keras.ops.expand_dims(tensor, -1)
     return tensor if axis == -1 else keras.ops.moveaxis(tensor, axis, -1)
+
+
+def _near_mean(sample: Any) -> Any:
+    """``(units,)``: the mean of some positions of one sample; 0 where it is not finite."""
+    rows = keras.ops.reshape(sample, (-1, sample.shape[-1]))
+    some = rows[:: max(1, rows.shape[0] // _SHIFT_POSITIONS)]
+    mean = keras.ops.mean(some, axis=0)
+    return keras.ops.where(keras.ops.isfinite(mean), mean, 0.0)
 
 
 def _positions(total: int, most: int) -> NDArray[np.int32]:
