@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # What would differ between two equal runs is left out of files.
 _METADATA: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
+MOST_PIXELS = 60_000
+"""Along one side of a raster figure: Matplotlib draws fewer than 65,536."""
+
 
 class BaseVisualizer(abc.ABC):
     """Draws one aspect of results; it never sees a model.
@@ -86,6 +89,8 @@ class BaseVisualizer(abc.ABC):
             raise ConfigError(f"{name!r} is no name for a figure: expected a plain file name without folder or suffix.")
         kind, style = self.config.save_format, self.style
         dpi = self.config.dpi if style.most_dpi is None else min(self.config.dpi, style.most_dpi)
+        if kind == "png":
+            dpi = min(dpi, int(MOST_PIXELS / max(fig.get_size_inches())))
         buffer = io.BytesIO()
         with matplotlib.rc_context({"svg.hashsalt": HASH_SALT}):
             fig.savefig(buffer, format=kind, dpi=dpi, metadata=_METADATA[kind])

@@ -81,6 +81,14 @@ def test_dpi_has_an_effect_and_draft_caps_it(visualizer, tmp_path):
     assert width(dpi=300, plot_style="draft") == 720
 
 
+def test_a_very_tall_figure_gets_fewer_dots_instead_of_none(visualizer, tmp_path):
+    from matplotlib.figure import Figure
+
+    path = visualizer("training_dynamics", synthetic.results(), dpi=300)._save_figure(Figure((1.0, 400.0)), "tall")
+    height = int.from_bytes(path.read_bytes()[20:24], "big")
+    assert 59_000 < height <= 60_000
+
+
 SCRIPT = """
 import matplotlib, sys, warnings
 matplotlib.rcParams["font.size"] = 23.5
