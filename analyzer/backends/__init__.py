@@ -1,5 +1,5 @@
 """The only room that imports a framework."""
 
-from analyzer.backends.loader import engine
+from analyzer.backends.loader import engine, relevance_ops
 
-__all__ = ["engine"]
+__all__ = ["engine", "relevance_ops"]

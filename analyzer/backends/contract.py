@@ -90,3 +90,64 @@ class Engine(Protocol):
 def as_float64(x: NDArray[Any]) -> NDArray[np.float64]:
     """``x`` as float64, for merging on the host."""
     return np.asarray(x, dtype=np.float64)
+
+
+class RelevanceOps(Protocol):
+    """Identities that change what flows back: the value is untouched, the cotangent is the rule.
+
+    In ``jax_relevance.py``, ``tensorflow_relevance.py`` and ``torch_relevance.py``. A slot is a tensor of zeros that
+    `pull` differentiates for: what it receives is read off as a result.
+    """
+
+    def bind(self, value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> Tensor:
+        """``value``, through which the relevance ``R = value * cotangent`` reaches ``parts`` as ``R * share``.
+
+        Args:
+            value: What is handed on; nothing flows back through it.
+            parts: Tensors of its shape.
+            shares: For each part, a tensor of its shape; constants.
+        """
+
+    def divert(
+        self, value: Tensor, part: Tensor, back: Callable[[Tensor, list[Tensor]], Tensor], kept: list[Tensor]
+    ) -> Tensor:
+        """``value``, whose relevance ``R`` reaches ``part`` as the cotangent ``back(R, kept)``, which need not be linear.
+
+        Args:
+            value: What is handed on.
+            part: A tensor of its shape.
+            back: From the relevance of ``value`` and ``kept`` to the cotangent of ``part``.
+            kept: Constants that ``back`` uses.
+        """
+
+    def book(self, t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:
+        """``t``; each slot ``(samples,)`` receives the sum of cotangent times amount over all axes but the first.
+
+        Args:
+            t: ``(samples, ...)``.
+            amounts: Tensors that broadcast to the shape of ``t``; constants.
+            slots: As many slots.
+        """
+
+    def observe(self, t: Tensor, slot: Tensor) -> Tensor:
+        """``t``; the slot, of its shape, receives the cotangent."""
+
+    def depends(self, t: Tensor, sources: list[Tensor]) -> bool:
+        """Whether ``t`` is a differentiable function of any of ``sources``; asked inside the function given to `pull`."""
+
+    def pull(
+        self,
+        fn: Callable[[list[Tensor]], tuple[Tensor, Any]],
+        x: list[Tensor],
+        cotangents: Callable[[Tensor], Tensor],
+    ) -> tuple[Tensor, Any, list[Tensor]]:
+        """Value of ``fn`` and its pullback for several cotangents, computed from one forward pass.
+
+        Args:
+            fn: From ``x`` to a tensor and anything else.
+            x: What is differentiated for; a fresh list of tensors is handed to ``fn``.
+            cotangents: From the value to ``(k, *value.shape)``.
+
+        Returns:
+            The value, what else ``fn`` returned, and for each of ``x`` its ``k`` gradients ``(k, *shape)``.
+        """

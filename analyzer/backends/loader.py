@@ -6,7 +6,7 @@ import functools
 from importlib import import_module
 from typing import cast
 
-from analyzer.backends.contract import Engine
+from analyzer.backends.contract import Engine, RelevanceOps
 from analyzer.errors import MissingExtraError
 
 _MODULES = {name: f"analyzer.backends.{name}" for name in ("jax", "tensorflow", "torch")}
@@ -28,3 +28,13 @@ def engine() -> Engine:
             "to one of them before importing Keras, e.g. KERAS_BACKEND=jax after pip install 'keras-analyzer[jax]'."
         )
     return cast(Engine, import_module(_MODULES[name]))
+
+
+@functools.cache
+def relevance_ops() -> RelevanceOps:
+    """The relevance ops of the backend that Keras runs on.
+
+    Raises:
+        MissingExtraError: As `engine`.
+    """
+    return cast(RelevanceOps, import_module(f"{_MODULES[engine().name]}_relevance"))

@@ -119,6 +119,14 @@ def _refusing_to_build(layer: keras.layers.Layer, wanted: list[str]) -> Callable
     return build
 
 
+def copy_mask(new: Any, old: Any) -> Any:
+    """Give a tensor the mask that Keras hung on another with the same values."""
+    mask = getattr(old, "_keras_mask", None)
+    if mask is not None:
+        new._keras_mask = mask
+    return new
+
+
 @contextlib.contextmanager
 def keras_state_guard() -> Iterator[None]:
     """Leave Keras' process-wide state as it was: the global seed generator and the counters behind automatic names."""

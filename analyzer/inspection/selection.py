@@ -89,6 +89,22 @@ def select_calls(view: ModelView, layers: Layers = None) -> tuple[LayerCall, ...
     return tuple(calls.values())
 
 
+def every_call(view: ModelView) -> dict[tuple[int, int], LayerCall]:
+    """Everything that ran in one forward pass, containers and operations included, by place and call.
+
+    Args:
+        view: The opened model.
+    """
+    return {
+        (entry.place, call): LayerCall(
+            id=entry.info.id if call == 0 else f"{entry.info.id}@{call + 1}", layer=entry.info, place=entry.place, call=call
+        )
+        for entry in _entries(view)
+        if entry.place is not None
+        for call in range(entry.ran)
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
     """Something that a selector can mean.

@@ -1,0 +1,120 @@
+"""The relevance ops on JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Tensor = Any
+
+
+def bind(value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> Tensor:
+    constants = jax.lax.stop_gradient((value, list(shares)))
+    return _bind(constants[0], list(parts), constants[1])
+
+
+@jax.custom_vjp
+def _bind(value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> Tensor:
+    del parts, shares
+    return value
+
+
+def _bind_forward(value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> tuple[Tensor, Any]:
+    del parts
+    return value, (value, shares)
+
+
+def _bind_backward(kept: Any, cotangent: Tensor) -> tuple[Any, Any, Any]:
+    value, shares = kept
+    relevance = cotangent * value
+    return jnp.zeros_like(value), [relevance * share for share in shares], [jnp.zeros_like(s) for s in shares]
+
+
+_bind.defvjp(_bind_forward, _bind_backward)
+
+
+def divert(value: Tensor, part: Tensor, back: Callable[[Tensor, list[Tensor]], Tensor], kept: list[Tensor]) -> Tensor:
+    @jax.custom_vjp
+    def diverted(value: Tensor, part: Tensor, kept: list[Tensor]) -> Tensor:
+        del part, kept
+        return value
+
+    def forward(value: Tensor, part: Tensor, kept: list[Tensor]) -> tuple[Tensor, Any]:
+        del part
+        return value, (value, kept)
+
+    def backward(saved: Any, cotangent: Tensor) -> tuple[Any, Any, Any]:
+        value, kept = saved
+        return jnp.zeros_like(value), back(cotangent * value, kept), [jnp.zeros_like(k) for k in kept]
+
+    diverted.defvjp(forward, backward)
+    constants = jax.lax.stop_gradient((value, list(kept)))
+    return diverted(constants[0], part, constants[1])
+
+
+def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:
+    return _book(t, jax.lax.stop_gradient(list(amounts)), list(slots))
+
+
+@jax.custom_vjp
+def _book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:
+    del amounts, slots
+    return t
+
+
+def _book_forward(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> tuple[Tensor, Any]:
+    del slots
+    return t, amounts
+
+
+def _book_backward(amounts: Any, cotangent: Tensor) -> tuple[Any, Any, Any]:
+    axes = tuple(range(1, cotangent.ndim))
+    wide = cotangent.astype("float32")
+    return cotangent, [jnp.zeros_like(a) for a in amounts], [(wide * a).sum(axes) for a in amounts]
+
+
+_book.defvjp(_book_forward, _book_backward)
+
+
+def observe(t: Tensor, slot: Tensor) -> Tensor:
+    # The compiler drops the sum: the slot's zeros are made inside the program.
+    return t + slot.astype(t.dtype)
+
+
+_reached: list[bool] = []
+
+
+@jax.custom_jvp
+def _mark(t: Tensor) -> Tensor:
+    return t
+
+
+@_mark.defjvp
+def _noticed(primals: tuple[Tensor], tangents: tuple[Tensor]) -> tuple[Tensor, Tensor]:
+    # Called while tracing, and only where a tangent arrives.
+    _reached.append(True)
+    return primals[0], tangents[0]
+
+
+def depends(t: Tensor, sources: list[Tensor]) -> bool:
+    del sources
+    if not hasattr(t, "dtype") or not jnp.issubdtype(t.dtype, jnp.floating):
+        return False
+    _reached.clear()
+    _mark(t)
+    return bool(_reached)
+
+
+def pull(
+    fn: Callable[[list[Tensor]], tuple[Tensor, Any]],
+    x: list[Tensor],
+    cotangents: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Any, list[Tensor]]:
+    value, pullback, rest = jax.vjp(fn, list(x), has_aux=True)
+    seeds = cotangents(value)
+    if seeds.shape[0] == 1:
+        return value, rest, [g[None] for g in pullback(seeds[0])[0]]
+    return value, rest, list(jax.vmap(pullback)(seeds)[0])

@@ -1,0 +1,105 @@
+"""The relevance ops on TensorFlow."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+Tensor = Any
+
+
+def bind(value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> Tensor:
+    value, shares = tf.stop_gradient(value), [tf.stop_gradient(share) for share in shares]
+
+    @tf.custom_gradient
+    def bound(*parts: Tensor) -> tuple[Tensor, Callable[..., Any]]:
+        def backward(cotangent: Tensor) -> Any:
+            relevance = cotangent * value
+            return [relevance * share for share in shares]
+
+        del parts
+        return tf.identity(value), backward
+
+    return bound(*parts)
+
+
+def divert(value: Tensor, part: Tensor, back: Callable[[Tensor, list[Tensor]], Tensor], kept: list[Tensor]) -> Tensor:
+    value, kept = tf.stop_gradient(value), [tf.stop_gradient(k) for k in kept]
+
+    @tf.custom_gradient
+    def diverted(part: Tensor) -> tuple[Tensor, Callable[..., Any]]:
+        del part
+        return tf.identity(value), lambda cotangent: back(cotangent * value, kept)
+
+    return diverted(part)
+
+
+def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:
+    amounts = [tf.stop_gradient(a) for a in amounts]
+
+    @tf.custom_gradient
+    def booked(t: Tensor, *slots: Tensor) -> tuple[Tensor, Callable[..., Any]]:
+        del slots
+
+        def backward(cotangent: Tensor) -> Any:
+            axes = list(range(1, len(cotangent.shape)))
+            wide = tf.cast(cotangent, "float32")
+            return [cotangent, *(tf.reduce_sum(wide * tf.cast(a, "float32"), axes) for a in amounts)]
+
+        return tf.identity(t), backward
+
+    return booked(t, *slots)
+
+
+def observe(t: Tensor, slot: Tensor) -> Tensor:
+    return t + tf.cast(slot, t.dtype)
+
+
+_reached: weakref.WeakKeyDictionary[Any, dict[str, bool]] = weakref.WeakKeyDictionary()
+"""By graph: names of operations, and whether they depend on the sources."""
+
+
+def depends(t: Tensor, sources: list[Tensor]) -> bool:
+    if not tf.is_tensor(t) or not t.dtype.is_floating or not hasattr(t, "op"):
+        return False
+    # Walks back along the graph, each operation once.
+    known = _reached.setdefault(t.graph, {})
+    for source in sources:
+        known[source.op.name] = True
+    pending = [t.op]
+    while pending:
+        op = pending[-1]
+        if op.name in known:
+            pending.pop()
+            continue
+        before = [] if op.type == "StopGradient" else [i.op for i in op.inputs if i.dtype.is_floating]
+        unknown = [one for one in before if one.name not in known]
+        if unknown:
+            pending.extend(unknown)
+            continue
+        known[op.name] = any(known[one.name] for one in before)
+        pending.pop()
+    return known[t.op.name]
+
+
+def pull(
+    fn: Callable[[list[Tensor]], tuple[Tensor, Any]],
+    x: list[Tensor],
+    cotangents: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Any, list[Tensor]]:
+    leaves = [tf.identity(t) for t in x]
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(leaves)
+        value, rest = fn(leaves)
+    seeds = cotangents(value)
+
+    def gradients(seed: Tensor) -> list[Tensor]:
+        found = tape.gradient(value, leaves, seed, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [tf.convert_to_tensor(g) for g in found]
+
+    if seeds.shape[0] == 1:
+        return value, rest, [g[None] for g in gradients(seeds[0])]
+    return value, rest, list(tf.vectorized_map(gradients, seeds))

@@ -1,0 +1,110 @@
+"""The relevance ops on PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Tensor = Any
+
+
+def bind(value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> Tensor:
+    live = [(part, share) for part, share in zip(parts, shares, strict=True) if part.requires_grad]
+    if not live:
+        return value.detach()
+    return _Bind.apply(value.detach(), len(live), *(part for part, _ in live), *(share.detach() for _, share in live))
+
+
+class _Bind(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, n: int, *tensors: Tensor) -> Tensor:
+        ctx.n = n
+        ctx.save_for_backward(value, *tensors[n:])
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        value, *shares = ctx.saved_tensors
+        relevance = cotangent * value
+        return None, None, *(relevance * share for share in shares), *(None for _ in shares)
+
+
+def divert(value: Tensor, part: Tensor, back: Callable[[Tensor, list[Tensor]], Tensor], kept: list[Tensor]) -> Tensor:
+    return _Divert.apply(value.detach(), part, back, *(k.detach() for k in kept))
+
+
+class _Divert(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, part: Tensor, back: Callable[..., Tensor], *kept: Tensor) -> Tensor:
+        del part
+        ctx.back = back
+        ctx.save_for_backward(value, *kept)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        value, *kept = ctx.saved_tensors
+        return None, ctx.back(cotangent * value, kept), None, *(None for _ in kept)
+
+
+def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:
+    return _Book.apply(t, len(slots), *(a.detach() for a in amounts), *slots)
+
+
+class _Book(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, n: int, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors[:n])
+        return t.view_as(t)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        amounts = ctx.saved_tensors
+        wide = cotangent.float()
+        sums = [(wide * a).flatten(1).sum(1) if wide.ndim > 1 else wide * a for a in amounts]
+        return cotangent, None, *(None for _ in amounts), *sums
+
+
+def observe(t: Tensor, slot: Tensor) -> Tensor:
+    return _Observe.apply(t, slot)
+
+
+class _Observe(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, slot: Tensor) -> Tensor:
+        ctx.dtype = slot.dtype
+        return t.view_as(t)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        return cotangent, cotangent.to(ctx.dtype)
+
+
+def depends(t: Tensor, sources: list[Tensor]) -> bool:
+    del sources
+    return bool(torch.is_tensor(t) and t.requires_grad)
+
+
+def pull(
+    fn: Callable[[list[Tensor]], tuple[Tensor, Any]],
+    x: list[Tensor],
+    cotangents: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Any, list[Tensor]]:
+    with torch.enable_grad():
+        leaves = [t.detach().requires_grad_() for t in x]
+        value, rest = fn(leaves)
+    seeds = cotangents(value.detach())
+    if not value.requires_grad:
+        return value, rest, [torch.zeros((len(seeds), *t.shape), dtype=t.dtype, device=t.device) for t in leaves]
+    found = []
+    for i, seed in enumerate(seeds):
+        # One graph serves all targets; it is freed with the last.
+        keep = i < len(seeds) - 1
+        found.append(
+            torch.autograd.grad(value, leaves, seed, retain_graph=keep, allow_unused=True, materialize_grads=True)
+        )
+    if len(found) == 1:
+        return value.detach(), rest, [g[None] for g in found[0]]
+    return value.detach(), rest, [torch.stack(each) for each in zip(*found, strict=True)]

@@ -1,0 +1,1 @@
+"""Relevance: rules, presets, the ledger and `explain`."""
