@@ -99,25 +99,20 @@ class RelevanceOps(Protocol):
     `pull` differentiates for: what it receives is read off as a result.
     """
 
-    def bind(self, value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> Tensor:
-        """``value``, through which the relevance ``R = value * cotangent`` reaches ``parts`` as ``R * share``.
+    def bind(
+        self,
+        value: Tensor,
+        parts: list[Tensor],
+        kept: list[Tensor],
+        back: Callable[[Tensor, list[Tensor]], list[Tensor]],
+    ) -> Tensor:
+        """``value``, whose relevance ``R = value * cotangent`` reaches ``parts`` as the cotangents ``back(R, kept)``.
 
         Args:
             value: What is handed on; nothing flows back through it.
             parts: Tensors of its shape.
-            shares: For each part, a tensor of its shape; constants.
-        """
-
-    def divert(
-        self, value: Tensor, part: Tensor, back: Callable[[Tensor, list[Tensor]], Tensor], kept: list[Tensor]
-    ) -> Tensor:
-        """``value``, whose relevance ``R`` reaches ``part`` as the cotangent ``back(R, kept)``, which need not be linear.
-
-        Args:
-            value: What is handed on.
-            part: A tensor of its shape.
-            back: From the relevance of ``value`` and ``kept`` to the cotangent of ``part``.
-            kept: Constants that ``back`` uses.
+            kept: Constants that ``back`` needs; it must use no other tensor.
+            back: A pure function, linear in ``R`` or not, that computes on the way back.
         """
 
     def book(self, t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:
@@ -133,7 +128,7 @@ class RelevanceOps(Protocol):
         """``t``; the slot, of its shape, receives the cotangent."""
 
     def depends(self, t: Tensor, sources: list[Tensor]) -> bool:
-        """Whether ``t`` is a differentiable function of any of ``sources``; asked inside the function given to `pull`."""
+        """Whether ``t`` is a differentiable function of any of ``sources``; asked inside what is given to `pull`."""
 
     def pull(
         self,

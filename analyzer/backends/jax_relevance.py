@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,48 +12,32 @@ import jax.numpy as jnp
 Tensor = Any
 
 
-def bind(value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> Tensor:
-    constants = jax.lax.stop_gradient((value, list(shares)))
-    return _bind(constants[0], list(parts), constants[1])
+def bind(
+    value: Tensor, parts: list[Tensor], kept: list[Tensor], back: Callable[[Tensor, list[Tensor]], list[Tensor]]
+) -> Tensor:
+    constants = jax.lax.stop_gradient((value, list(kept)))
+    return _bind(back, constants[0], list(parts), constants[1])
 
 
-@jax.custom_vjp
-def _bind(value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> Tensor:
-    del parts, shares
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _bind(back: Callable[..., list[Tensor]], value: Tensor, parts: list[Tensor], kept: list[Tensor]) -> Tensor:
+    del back, parts, kept
     return value
 
 
-def _bind_forward(value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> tuple[Tensor, Any]:
-    del parts
-    return value, (value, shares)
+def _bind_forward(
+    back: Callable[..., list[Tensor]], value: Tensor, parts: list[Tensor], kept: list[Tensor]
+) -> tuple[Tensor, Any]:
+    del back, parts
+    return value, (value, kept)
 
 
-def _bind_backward(kept: Any, cotangent: Tensor) -> tuple[Any, Any, Any]:
-    value, shares = kept
-    relevance = cotangent * value
-    return jnp.zeros_like(value), [relevance * share for share in shares], [jnp.zeros_like(s) for s in shares]
+def _bind_backward(back: Callable[..., list[Tensor]], saved: Any, cotangent: Tensor) -> tuple[Any, Any, Any]:
+    value, kept = saved
+    return jnp.zeros_like(value), back(cotangent * value, kept), [jnp.zeros_like(k) for k in kept]
 
 
 _bind.defvjp(_bind_forward, _bind_backward)
-
-
-def divert(value: Tensor, part: Tensor, back: Callable[[Tensor, list[Tensor]], Tensor], kept: list[Tensor]) -> Tensor:
-    @jax.custom_vjp
-    def diverted(value: Tensor, part: Tensor, kept: list[Tensor]) -> Tensor:
-        del part, kept
-        return value
-
-    def forward(value: Tensor, part: Tensor, kept: list[Tensor]) -> tuple[Tensor, Any]:
-        del part
-        return value, (value, kept)
-
-    def backward(saved: Any, cotangent: Tensor) -> tuple[Any, Any, Any]:
-        value, kept = saved
-        return jnp.zeros_like(value), back(cotangent * value, kept), [jnp.zeros_like(k) for k in kept]
-
-    diverted.defvjp(forward, backward)
-    constants = jax.lax.stop_gradient((value, list(kept)))
-    return diverted(constants[0], part, constants[1])
 
 
 def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:

@@ -11,36 +11,23 @@ import tensorflow as tf
 Tensor = Any
 
 
-def bind(value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> Tensor:
-    value, shares = tf.stop_gradient(value), [tf.stop_gradient(share) for share in shares]
-
-    @tf.custom_gradient
-    def bound(*parts: Tensor) -> tuple[Tensor, Callable[..., Any]]:
-        def backward(cotangent: Tensor) -> Any:
-            relevance = cotangent * value
-            return [relevance * share for share in shares]
-
-        del parts
-        return tf.identity(value), backward
-
-    return bound(*parts)
-
-
-def divert(value: Tensor, part: Tensor, back: Callable[[Tensor, list[Tensor]], Tensor], kept: list[Tensor]) -> Tensor:
+def bind(
+    value: Tensor, parts: list[Tensor], kept: list[Tensor], back: Callable[[Tensor, list[Tensor]], list[Tensor]]
+) -> Tensor:
     value, kept = tf.stop_gradient(value), [tf.stop_gradient(k) for k in kept]
 
-    @tf.custom_gradient
-    def diverted(part: Tensor) -> tuple[Tensor, Callable[..., Any]]:
-        del part
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def bound(*parts: Tensor) -> tuple[Tensor, Callable[..., Any]]:
+        del parts
         return tf.identity(value), lambda cotangent: back(cotangent * value, kept)
 
-    return diverted(part)
+    return bound(*parts)
 
 
 def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:
     amounts = [tf.stop_gradient(a) for a in amounts]
 
-    @tf.custom_gradient
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
     def booked(t: Tensor, *slots: Tensor) -> tuple[Tensor, Callable[..., Any]]:
         del slots
 

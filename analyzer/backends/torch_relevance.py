@@ -10,47 +10,34 @@ import torch
 Tensor = Any
 
 
-def bind(value: Tensor, parts: list[Tensor], shares: list[Tensor]) -> Tensor:
-    live = [(part, share) for part, share in zip(parts, shares, strict=True) if part.requires_grad]
-    if not live:
+def bind(
+    value: Tensor, parts: list[Tensor], kept: list[Tensor], back: Callable[[Tensor, list[Tensor]], list[Tensor]]
+) -> Tensor:
+    if not any(part.requires_grad for part in parts):
         return value.detach()
-    return _Bind.apply(value.detach(), len(live), *(part for part, _ in live), *(share.detach() for _, share in live))
+    return _Bind.apply(  # type: ignore[no-untyped-call]
+        value.detach(), back, len(parts), *parts, *(k.detach() for k in kept)
+    )
 
 
 class _Bind(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, n: int, *tensors: Tensor) -> Tensor:
-        ctx.n = n
+    def forward(ctx: Any, value: Tensor, back: Callable[..., list[Tensor]], n: int, *tensors: Tensor) -> Tensor:
+        ctx.back, ctx.n = back, n
         ctx.save_for_backward(value, *tensors[n:])
         return value.view_as(value)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> Any:
-        value, *shares = ctx.saved_tensors
-        relevance = cotangent * value
-        return None, None, *(relevance * share for share in shares), *(None for _ in shares)
-
-
-def divert(value: Tensor, part: Tensor, back: Callable[[Tensor, list[Tensor]], Tensor], kept: list[Tensor]) -> Tensor:
-    return _Divert.apply(value.detach(), part, back, *(k.detach() for k in kept))
-
-
-class _Divert(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, part: Tensor, back: Callable[..., Tensor], *kept: Tensor) -> Tensor:
-        del part
-        ctx.back = back
-        ctx.save_for_backward(value, *kept)
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> Any:
         value, *kept = ctx.saved_tensors
-        return None, ctx.back(cotangent * value, kept), None, *(None for _ in kept)
+        of_parts = ctx.back(cotangent * value, kept)
+        return None, None, None, *of_parts, *(None for _ in kept)
 
 
 def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:
-    return _Book.apply(t, len(slots), *(a.detach() for a in amounts), *slots)
+    return _Book.apply(  # type: ignore[no-untyped-call]
+        t, len(slots), *(a.detach() for a in amounts), *slots
+    )
 
 
 class _Book(torch.autograd.Function):
@@ -68,7 +55,7 @@ class _Book(torch.autograd.Function):
 
 
 def observe(t: Tensor, slot: Tensor) -> Tensor:
-    return _Observe.apply(t, slot)
+    return _Observe.apply(t, slot)  # type: ignore[no-untyped-call]
 
 
 class _Observe(torch.autograd.Function):

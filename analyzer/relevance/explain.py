@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from analyzer.config import check_names
 from analyzer.data_types.explanation import Explanation
 from analyzer.errors import ConfigError
+from analyzer.inspection import inputs
 from analyzer.inspection.features import arranged_for, check_whole, open_on, opened
 from analyzer.inspection.guard import untouched_process
 from analyzer.inspection.selection import Layers
@@ -43,24 +42,26 @@ def explain(
 ) -> Explanation:
     """Which inputs, and which layers, made a decision.
 
-    Relevance starts at one output and goes back layer by layer, each of which hands on what it received, in shares that
-    its rule decides (Bach et al., 2015, doi:10.1371/journal.pone.0130140); what biases, softmaxes and stabilisers absorb
-    is booked. The model and the process stay as they were. Where an output ends in a softmax or sigmoid, its logit is
-    explained.
+    Relevance starts at one output and goes back layer by layer, each of which hands on what it received, in shares
+    that its rule decides (Bach et al., 2015, doi:10.1371/journal.pone.0130140); what biases, softmaxes and stabilisers
+    absorb is booked. The model and the process stay as they were. Where an output ends in a softmax or sigmoid, its
+    logit is explained.
 
     Args:
         model: A built model, or the path of a ``.keras`` file.
         x: Samples: one array, a list, or a dict by input name; any number.
-        target: What is explained. A class; ``"predicted"`` (of each sample); a list of classes, all at once; an array with
-            a class for each sample; a tuple that indexes the output of a sample, e.g. ``(position, token)``;
-            ``{output name: any of these}`` where there are several outputs; or a function of what the model returns, last
-            softmax and sigmoid cut, that gives one number per sample. For a binary output, class 0 is the negative logit.
+        target: What is explained. A class; ``"predicted"`` (of each sample); a list of classes, all at once; an array
+            with a class for each sample; a tuple that indexes the output of a sample, e.g. ``(position, token)``;
+            ``{output name: any of these}`` where there are several outputs; or a function of what the model returns,
+            last softmax and sigmoid cut, that gives one number per sample. For a binary output, class 0 is the negative
+            logit.
         method: ``"auto"`` chooses by the layers found and says what it chose; the name of a preset (see
             `analyzer.relevance.presets`) or a preset of your own; or another attribution: ``"gradient"``,
-            ``"input_x_gradient"``, ``"smoothgrad"``, ``"vargrad"``, ``"integrated_gradients"``, ``"expected_gradients"``,
-            ``"guided_backprop"``, ``"grad_cam"``, ``"grad_cam_plus_plus"``, ``"occlusion"``, ``"layer_conductance"``.
-        layers: Whose relevance is returned: ``"all"``, None for the inputs only (the fastest, without the ledger), or what
-            `analyzer.features` takes.
+            ``"input_x_gradient"``, ``"smoothgrad"``, ``"vargrad"``, ``"integrated_gradients"``,
+            ``"expected_gradients"``, ``"guided_backprop"``, ``"grad_cam"``, ``"grad_cam_plus_plus"``,
+            ``"occlusion"``, ``"layer_conductance"``.
+        layers: Whose relevance is returned: ``"all"``, None for the inputs only (the fastest, without the ledger), or
+            what `analyzer.features` takes.
         task: What kind of output it is: ``"binary"``, ``"multiclass"``, ``"multilabel"``, ``"regression"``, ``"box"``,
             ``"segmentation"`` or ``"sequence"``; None to go by its shape and last activation.
         start: ``"output"`` begins with the value explained; a number begins with that amount, divided among several
@@ -100,18 +101,12 @@ def explain(
     with opened(model) as live, untouched_process():
         arranged = arranged_for(live, x)
         view = open_on(live, arranged)
-        n = len(np.asarray(_first(arranged)))
+        n = inputs.count(arranged)
         resolved = resolve(view, target, n, task=task, start=start, multiplier=multiplier, threshold=threshold)
         common: dict[str, Any] = {"batch_size": batch_size, "progress": progress, "values": values}
         if other:
-            return attribute(view, arranged, resolved, str(method), layers, seed=seed, options=options or {}, **common)
+            chosen: Explanation = attribute(
+                view, arranged, resolved, str(method), layers, seed=seed, options=options or {}, **common
+            )
+            return chosen
         return propagate(view, arranged, resolved, method, layers, unknown=unknown, **common)
-
-
-def _first(arranged: Any) -> Any:
-    import keras
-
-    return keras.tree.flatten(arranged)[0]
-
-
-__all__ = ["explain"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -200,4 +200,5 @@ def preset_of(method: str | Preset) -> Preset:
             "method='epsilon_gamma_box' needs the range of the inputs: give "
             "method=analyzer.relevance.presets.epsilon_gamma_box(low, high), e.g. (0, 1)."
         )
-    return PRESETS[method]()
+    make: Callable[[], Preset] = PRESETS[method]  # type: ignore[assignment]
+    return make()

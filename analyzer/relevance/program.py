@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analyzer.backends import engine, relevance_ops
 from analyzer.errors import Unsupported
 from analyzer.inspection.inputs import count
-from analyzer.relevance.flow import ABSORBERS, FLOWS, Flow, Options, Record, Slot, Tensor, is_float
+from analyzer.relevance.flow import Flow, Options, Record, Slot, Tensor, is_float
 from analyzer.relevance.public_ops import ops
 from analyzer.relevance.rules import Flat, WSquare, ZBox
 from analyzer.relevance.targets import Target
@@ -107,16 +107,15 @@ class Program:
         """Trace until every folding that was planned really happens."""
         flat = [ops.convert_to_tensor(t) for t in keras.tree.flatten(example)]
         index = ops.convert_to_tensor(self.target.indices(np.zeros(self.rows, np.int64)))
+        flows: list[Flow] = []
+
+        def traced(values: list[Tensor], flat: list[Tensor], index: Tensor) -> None:
+            def forward(leaves: list[Tensor]) -> tuple[Tensor, list[Any]]:
+                return self._forward(values, flat, index, leaves, {}, flows)
+
+            relevance_ops().pull(forward, self._sources(flat), _one_by_one)
+
         while True:
-            flows: list[Flow] = []
-
-            def traced(values: list[Tensor], flat: list[Tensor], index: Tensor) -> None:
-                flows.clear()
-                sources = self._sources(flat)
-                relevance_ops().pull(
-                    lambda leaves: self._forward(values, flat, index, leaves, {}, flows), sources, _ones
-                )
-
             engine().trace(traced, self._values(), flat, index)
             flow = flows[-1]
             left = {before.record.id for before, _, _ in flow.folded.values()}
@@ -176,12 +175,12 @@ class Program:
 
     def _of_inputs(self, flat: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         given = iter(gradients)
-        found = [t[None] * next(given) if is_float(t) else None for t in flat]
-        for i, t in enumerate(flat):
-            if self._explicit or not is_float(t):
-                direct = next(given)
-                found[i] = direct if found[i] is None else found[i] + ops.cast(direct, found[i].dtype)
-        return found
+        by_value = [t[None] * next(given) if is_float(t) else None for t in flat]
+        direct = [next(given) if self._explicit or not is_float(t) else None for t in flat]
+        return [
+            a if b is None else b if a is None else a + ops.cast(b, a.dtype)
+            for a, b in zip(by_value, direct, strict=True)
+        ]
 
     def _of_slots(self, kept: list[Tensor], gradients: list[Tensor]) -> list[list[Tensor]]:
         maps = [g for slot, g in zip(self._slots, gradients, strict=True) if slot.kind == "map"]
@@ -209,17 +208,13 @@ class Program:
 
 
 def _per_sample(amount: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
-    """Amounts ``(k, n)``; a leading axis of a multiple of n (heads, time steps) is summed, one sum is shared equally."""
+    """Amounts ``(k, n)``; of a leading axis of a multiple of n parts are summed, one sum is shared equally."""
     k, length = amount.shape
     if length == rows:
         return amount
     if length % rows == 0:
-        return amount.reshape(k, rows, -1).sum(-1)
+        return np.asarray(amount.reshape(k, rows, -1).sum(-1))
     return np.repeat(amount.sum(1, keepdims=True) / rows, rows, axis=1)
-
-
-def _ones(score: Tensor) -> Tensor:
-    return ops.ones((1, *score.shape), score.dtype)
 
 
 def _one_by_one(score: Tensor) -> Tensor:
@@ -241,9 +236,6 @@ def _needs_explicit(options: Options) -> bool:
 def _no_rule(unknown: Sequence[str]) -> str:
     shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
     return (
-        f"There is no relevance rule for {shown}. Give one with @register_rule, or explain with unknown='gradient', which "
-        "lets relevance through by the gradient and names these places in the ledger."
+        f"There is no relevance rule for {shown}. Give one with @register_rule, or explain with unknown='gradient', "
+        "which lets relevance through by the gradient and names these places in the ledger."
     )
-
-
-__all__ = ["ABSORBERS", "FLOWS", "Passed", "Program"]

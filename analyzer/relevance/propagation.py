@@ -100,8 +100,8 @@ def passes(
                 raise
             if fixed or size == 1:
                 raise DeviceMemoryError(
-                    f"The model {planned.view.model.name!r} with the relevance of its layers does not fit into memory for "
-                    f"{size} sample(s). Ask for fewer layers, layers=None for the inputs alone, or a larger device."
+                    f"The model {planned.view.model.name!r} with the relevance of its layers does not fit into memory "
+                    f"for {size} sample(s). Ask for fewer layers, layers=None for the inputs alone, or a larger device."
                 ) from error
             size, program = max(1, size // 2), None
             continue
@@ -202,8 +202,7 @@ def _joined_maps(passed: list[Passed]) -> dict[tuple[int, int], tuple[NDArray[An
 def _map_name(program: Program, key: tuple[int, int]) -> str:
     number, output = key
     record = program.records[number]
-    several = len([k for k in record.output_shapes]) > 1
-    return f"{record.id}[{output}]" if several else record.id
+    return f"{record.id}[{output}]" if len(record.output_shapes) > 1 else record.id
 
 
 def _trace(program: Program, passed: list[Passed]) -> tuple[Step, ...]:
@@ -232,6 +231,3 @@ def _statistics(values: NDArray[Any] | None) -> Statistics | None:
     found = (wide.mean(), wide.std(), wide.min(), wide.max())
     mean, std, low, high = (float(one) if np.isfinite(one) else None for one in found)
     return Statistics(mean=mean, std=std, minimum=low, maximum=high)
-
-
-__all__ = ["Progress", "passes", "propagate"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -39,8 +40,8 @@ def handles_operations(*names: str) -> Callable[[Handler], Handler]:
 def register_rule(layer_class: type[keras.layers.Layer]) -> Callable[[Handler], Handler]:
     """Give a layer class of your own a rule for relevance.
 
-    The decorated function is called in place of the layer's `call`, as ``rule(visit, *args, **kwargs)``; it returns what
-    the layer returns, made so that its gradient is the rule. `analyzer.relevance.visit.Visit` offers the building
+    The decorated function is called in place of the layer's `call`, as ``rule(visit, *args, **kwargs)``; it returns
+    what the layer returns, made so that its gradient is the rule. `analyzer.relevance.visit.Visit` offers the building
     blocks: `enter` and `leave` for the edges, `linear`, `product`, `identity`, `affine`, `natural`. ``visit.layer`` is
     the layer, ``visit.call`` its own `call`.
 
@@ -84,10 +85,7 @@ def operation_handler(name: str) -> Handler | None:
 def operation_name(operation: Any) -> str:
     """The name in `keras.ops` of what a `keras.Operation` computes: ``"get_item"`` for a ``GetItem``."""
     kind = type(operation).__name__
-    letters = [
-        f"_{c.lower()}" if c.isupper() and i and not kind[i - 1].isupper() else c.lower() for i, c in enumerate(kind)
-    ]
-    return "".join(letters)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
 
 
 def is_of_keras(place: Any) -> bool:

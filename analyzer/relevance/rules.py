@@ -8,7 +8,7 @@ kernel and at most one with its absolute values (forward) and their transposes (
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,19 +67,30 @@ class Terms(Protocol):
         """
 
 
+Back = Callable[[Tensor, list[Tensor]], list[Tensor]]
+"""From the relevance of an output and the constants kept to the cotangent of each part."""
+
+Absorbed = Callable[[list[Tensor]], tuple[Tensor | None, Tensor | None]]
+"""From the constants kept to the shares that the bias and the stabiliser absorb; None for nothing."""
+
+
 @dataclass(frozen=True)
 class Spread:
     """Where the relevance ``R`` of an output goes.
 
+    What happens on the way back is a function of what is kept, so that it costs nothing until relevance comes.
+
     Attributes:
-        parts: Tensors and shares: each part receives the cotangent ``R * share``.
-        bias: Share that the bias absorbs.
-        stabiliser: Share that the stabiliser absorbs, or that finds no taker.
+        parts: Tensors that ``R`` reaches through their cotangents.
+        kept: Constants.
+        back: The cotangents.
+        absorbed: The shares that are not handed on.
     """
 
-    parts: Sequence[tuple[Tensor, Tensor]]
-    bias: Tensor | None = None
-    stabiliser: Tensor | None = None
+    parts: list[Tensor]
+    kept: list[Tensor]
+    back: Back
+    absorbed: Absorbed
 
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
@@ -99,6 +110,15 @@ def _still(t: Tensor) -> Tensor:
 
 def _plus(t: Tensor, bias: Tensor | None) -> Tensor:
     return t if bias is None else t + bias
+
+
+def _all_kept(*tensors: Tensor | None) -> list[Tensor]:
+    return [_still(t) for t in tensors if t is not None]
+
+
+def _unpacked(kept: list[Tensor], n: int) -> list[Any]:
+    """What was kept, with None for a bias that is not there."""
+    return [*kept, None][: n + 1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,14 +148,18 @@ class Epsilon(Rule):
     def spread(self, terms: Terms) -> Spread:
         """By value; what cancels keeps its sign."""
         part, bias = terms.signed(), self._bias(terms)
-        total = _plus(_still(part), bias)
+        return Spread([part], _all_kept(_plus(_still(part), bias), bias), self._back, self._absorbed)
+
+    def _back(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
+        if self.epsilon == 0:
+            return [_over(relevance, kept[0])]
+        return [relevance / stabilised(kept[0], self.epsilon)]
+
+    def _absorbed(self, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        total, bias = _unpacked(kept, 1)
         below = stabilised(total, self.epsilon)
-        share = 1 / below if self.epsilon > 0 else _over(ops.ones_like(below), below)
-        return Spread(
-            parts=[(part, share)],
-            bias=None if bias is None else bias * share,
-            stabiliser=(below - total) * share,
-        )
+        left = ops.where(below == 0, 1.0, _over(below - total, below))
+        return None if bias is None else _over(bias, below), left
 
 
 @dataclass(frozen=True)
@@ -154,42 +178,64 @@ class AlphaBeta(Rule):
             )
 
     def spread(self, terms: Terms) -> Spread:
-        """Both signs, from two products."""
-        if self.beta == 0 and terms.nonnegative:
-            return self._positive_only(terms)
+        """Both signs, from two products; only one where nothing is negative and nothing may be."""
         bias = self._bias(terms)
-        parts, above, below = self._halves(terms)
-        up = None if bias is None else ops.maximum(bias, 0)
-        down = None if bias is None else ops.minimum(bias, 0)
-        for_whole, against_whole = _plus(above, up), _plus(below, down)
-        for_share = self.alpha / (for_whole + self.epsilon)
-        against_share = self.beta / (against_whole - self.epsilon)
-        booked = None if bias is None else up * for_share - down * against_share
-        left = 1 - for_whole * for_share + against_whole * against_share
-        # Where nothing has a sign there is only rounding to share out.
-        shares = ops.where(above > 0, for_share, 0), ops.where(below < 0, against_share, 0)
-        return Spread(parts=parts(*shares), bias=booked, stabiliser=left)
-
-    def _halves(self, terms: Terms) -> tuple[Callable[[Tensor, Tensor], Any], Tensor, Tensor]:
-        """Sums of what is positive and of what is negative, and how shares of them become parts."""
+        if terms.nonnegative and self.beta == 0:
+            positive = terms.positive()
+            return Spread([positive], _all_kept(positive, bias), self._back_to_positive, self._left_of_positive)
         if terms.nonnegative:
-            positive, negative = terms.positive(), terms.negative()
-            return lambda a, b: [(positive, a), (negative, -b)], _still(positive), _still(negative)
-        signed, absolute = terms.signed(), terms.absolute()
-        z, q = _still(signed), _still(absolute)
-        above, below = (z + q) / 2, (z - q) / 2
-        above = ops.where(above > ROUNDING * q, above, 0)
-        below = ops.where(below < -ROUNDING * q, below, 0)
-        return lambda a, b: [(signed, (a - b) / 2), (absolute, (a + b) / 2)], above, below
+            parts = [terms.positive(), terms.negative()]
+            return Spread(parts, _all_kept(*parts, bias), self._back_to_halves, self._absorbed)
+        parts = [terms.signed(), terms.absolute()]
+        return Spread(parts, _all_kept(*parts, bias), self._back_to_products, self._absorbed_of_products)
 
-    def _positive_only(self, terms: Terms) -> Spread:
-        part, bias = terms.positive(), self._bias(terms)
-        above = None if bias is None else ops.maximum(bias, 0)
-        below = _plus(_still(part), above) + self.epsilon
-        share = 1 / below
-        return Spread(
-            parts=[(part, share)], bias=None if above is None else above * share, stabiliser=self.epsilon * share
-        )
+    def _shares(self, above: Tensor, below: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Of what is positive and of what is negative, per unit of them."""
+        up, down = (None, None) if bias is None else (ops.maximum(bias, 0), ops.minimum(bias, 0))
+        return self.alpha / (_plus(above, up) + self.epsilon), self.beta / (_plus(below, down) - self.epsilon)
+
+    def _back_to_positive(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
+        positive, bias = _unpacked(kept, 1)
+        return [relevance / (_plus(positive, None if bias is None else ops.maximum(bias, 0)) + self.epsilon)]
+
+    def _left_of_positive(self, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        positive, bias = _unpacked(kept, 1)
+        up = None if bias is None else ops.maximum(bias, 0)
+        below = _plus(positive, up) + self.epsilon
+        return None if up is None else up / below, self.epsilon / below
+
+    def _back_to_halves(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
+        above, below, bias = _unpacked(kept, 2)
+        a, b = self._shares(above, below, bias)
+        return [relevance * a, -relevance * b]
+
+    def _absorbed(self, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        above, below, bias = _unpacked(kept, 2)
+        a, b = self._shares(above, below, bias)
+        taken = above * a - below * b
+        if bias is None:
+            return None, 1 - taken
+        booked = ops.maximum(bias, 0) * a - ops.minimum(bias, 0) * b
+        return booked, 1 - taken - booked
+
+    def _halves(self, kept: list[Tensor]) -> list[Tensor]:
+        """From the two products; what is left of a sum that has no such sign is rounding, and counts as nothing."""
+        z, q = kept[:2]
+        above, below = (z + q) / 2, (z - q) / 2
+        floor = ROUNDING * q
+        return [ops.where(above > floor, above, 0), ops.where(below < -floor, below, 0), *kept[2:]]
+
+    def _back_to_products(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
+        above, below, bias = _unpacked(self._halves(kept), 2)
+        a, b = self._shares(above, below, bias)
+        a = ops.where(above > 0, a, 0) * relevance / 2
+        if self.beta == 0:
+            return [a, a]
+        b = ops.where(below < 0, b, 0) * relevance / 2
+        return [a - b, a + b]
+
+    def _absorbed_of_products(self, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        return self._absorbed(self._halves(kept))
 
 
 @dataclass(frozen=True)
@@ -212,22 +258,25 @@ class Gamma(Rule):
 
     def spread(self, terms: Terms) -> Spread:
         """What agrees is the positive part for positive outputs and the negative one for negative outputs."""
-        signed, absolute, bias = terms.signed(), terms.absolute(), self._bias(terms)
-        z, q = _still(signed), _still(absolute)
-        up = _plus(z, bias) >= 0
-        side = ops.where(up, ops.ones_like(z), -ops.ones_like(z))
-        total = z * (1 + self.gamma / 2) + q * side * (self.gamma / 2)
-        own = None
-        if bias is not None:
-            own = bias + self.gamma * ops.where(up, ops.maximum(bias, 0), ops.minimum(bias, 0))
-        whole = _plus(total, own)
-        below = whole + side * self.epsilon
-        share = _over(ops.ones_like(z), below)
-        return Spread(
-            parts=[(signed, share * (1 + self.gamma / 2)), (absolute, share * side * (self.gamma / 2))],
-            bias=None if own is None else own * share,
-            stabiliser=(below - whole) * share,
-        )
+        parts, bias = [terms.signed(), terms.absolute()], self._bias(terms)
+        return Spread(parts, _all_kept(*parts, bias), self._back, self._absorbed)
+
+    def _whole(self, kept: list[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The sign of the output, the stabilised denominator, and what of it is the bias."""
+        z, q, bias = _unpacked(kept, 2)
+        side = ops.where(_plus(z, bias) >= 0, ops.ones_like(z), -ops.ones_like(z))
+        own = None if bias is None else bias + self.gamma * side * ops.maximum(bias * side, 0)
+        return side, _plus(z * (1 + self.gamma / 2) + q * side * (self.gamma / 2), own) + side * self.epsilon, own
+
+    def _back(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
+        side, below, _ = self._whole(kept)
+        share = _over(relevance, below)
+        return [share * (1 + self.gamma / 2), share * side * (self.gamma / 2)]
+
+    def _absorbed(self, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        side, below, own = self._whole(kept)
+        left = ops.where(below == 0, 1.0, _over(side * self.epsilon, below))
+        return None if own is None else _over(own, below), left
 
 
 @dataclass(frozen=True)
@@ -240,13 +289,19 @@ class Magnitude(Rule):
     def spread(self, terms: Terms) -> Spread:
         """By absolute value."""
         part, bias = terms.absolute(), self._bias(terms)
-        below = _plus(_still(part), None if bias is None else ops.abs(bias))
-        share = _over(ops.ones_like(below), below)
-        return Spread(
-            parts=[(part, share)],
-            bias=None if bias is None else ops.abs(bias) * share,
-            stabiliser=ops.cast(below == 0, below.dtype),
-        )
+        return Spread([part], _all_kept(part, bias), self._back, self._absorbed)
+
+    def _below(self, kept: list[Tensor]) -> Tensor:
+        q, bias = _unpacked(kept, 1)
+        return _plus(q, None if bias is None else ops.abs(bias))
+
+    def _back(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
+        return [_over(relevance, self._below(kept))]
+
+    def _absorbed(self, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        below = self._below(kept)
+        bias = None if len(kept) == 1 else _over(ops.abs(kept[1]), below)
+        return bias, ops.cast(below == 0, below.dtype)
 
 
 @dataclass(frozen=True)
@@ -269,13 +324,16 @@ class ZBox(Rule):
         low_part, low = terms.unweighted("positive", self.low)
         high_part, high = terms.unweighted("negative", self.high)
         total = _plus(_still(part) - low - high, bias)
+        return Spread([part, low_part, high_part], _all_kept(total, bias), self._back, self._absorbed)
+
+    def _back(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
+        each = relevance / stabilised(kept[0], self.epsilon)
+        return [each, -each, -each]
+
+    def _absorbed(self, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        total, bias = _unpacked(kept, 1)
         below = stabilised(total, self.epsilon)
-        share = 1 / below
-        return Spread(
-            parts=[(part, share), (low_part, -share), (high_part, -share)],
-            bias=None if bias is None else bias * share,
-            stabiliser=(below - total) * share,
-        )
+        return None if bias is None else bias / below, (below - total) / below
 
 
 @dataclass(frozen=True)
@@ -298,8 +356,14 @@ class Flat(Rule):
 
 def _by_weight(terms: Terms, weights: str) -> Spread:
     part, total = terms.unweighted(weights)
-    share = _over(ops.ones_like(total), total)
-    return Spread(parts=[(part, share)], stabiliser=ops.cast(total == 0, total.dtype))
+
+    def back(relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
+        return [_over(relevance, kept[0])]
+
+    def absorbed(kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        return None, ops.cast(kept[0] == 0, kept[0].dtype)
+
+    return Spread([part], _all_kept(total), back, absorbed)
 
 
 @dataclass(frozen=True)
@@ -311,7 +375,11 @@ class Pass(Rule):
     def spread(self, terms: Terms) -> Spread:
         """All of it to the input at the same position."""
         part = terms.passed()
-        x = _still(part)
-        below = stabilised(x, self.epsilon)
-        share = 1 / below
-        return Spread(parts=[(part, share)], stabiliser=(below - x) * share)
+        return Spread([part], _all_kept(part), self._back, self._absorbed)
+
+    def _back(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
+        return [relevance / stabilised(kept[0], self.epsilon)]
+
+    def _absorbed(self, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        below = stabilised(kept[0], self.epsilon)
+        return None, (below - kept[0]) / below

@@ -241,8 +241,8 @@ def _channel(target: Any, shape: tuple[int, ...]) -> int | None:
 def _only_predicted(target: str) -> None:
     if target != "predicted":
         raise ConfigError(
-            f"target={target!r}: expected 'predicted', a class, a list of classes, an array with a class for each sample, "
-            "a tuple that indexes the output of a sample, {output name: target}, or a function of the outputs."
+            f"target={target!r}: expected 'predicted', a class, a list of classes, an array with a class for each "
+            "sample, a tuple that indexes the output of a sample, {output name: target}, or a function of the outputs."
         )
 
 
@@ -255,8 +255,8 @@ def _index(target: Any, shape: tuple[int, ...], task: str, n: int) -> NDArray[np
     if isinstance(target, np.ndarray):
         if target.shape != (n,) or not np.issubdtype(target.dtype, np.integer):
             raise DataError(
-                f"target is an array of shape {target.shape} and dtype {target.dtype}: expected one whole number for each "
-                f"of the {n} samples, or a list of classes to explain them all at once."
+                f"target is an array of shape {target.shape} and dtype {target.dtype}: expected one whole number for "
+                f"each of the {n} samples, or a list of classes to explain them all at once."
             )
         return np.array([[_flat(int(one), shape, task) for one in target]], np.int64)
     several = list(target) if isinstance(target, list) else [target]

@@ -9,19 +9,11 @@ from typing import Any
 import keras
 
 from analyzer.errors import Unsupported
+from analyzer.relevance.activating import Activation, activated, softmax
 from analyzer.relevance.flow import Flow, Record, Tensor
 from analyzer.relevance.linear import Linear, Scaling
 from analyzer.relevance.public_ops import ops
 from analyzer.relevance.rules import STABILISER, Rule, stabilised
-
-Activation = Callable[..., Any]
-
-_PIECEWISE = ("linear", "relu", "leaky_relu")
-"""Activations whose plain gradient already is the identity rule: straight lines through the origin."""
-
-_NONNEGATIVE = ("relu", "relu6", "sigmoid", "softmax", "softplus", "hard_sigmoid", "exponential", "sparsemax", "exp")
-
-_GATES = ("sigmoid", "softmax", "hard_sigmoid", "sparsemax")
 
 
 @dataclass(kw_only=True)
@@ -130,36 +122,19 @@ class Visit:
             x: What went in.
             y: What came out, in the same shape.
         """
+        y = self.flow.backend.bind(y, [x], [ops.stop_gradient(x)], _by_position)
+        if not self.flow.options.ledger:
+            return y
         below = stabilised(ops.stop_gradient(x), STABILISER)
-        share = 1 / below
-        y = self.flow.backend.bind(y, [x], [share])
-        return self.absorb(y, "absorbed_by_stabiliser", ops.stop_gradient(y) * (below - x) * share)
+        return self.absorb(y, "absorbed_by_stabiliser", ops.stop_gradient(y) * (below - ops.stop_gradient(x)) / below)
 
     def activate(self, z: Tensor, activation: Activation | None) -> Tensor:
-        """The result of an activation function, by the identity rule; a softmax has a rule of its own."""
-        name = (
-            "linear" if self.cut or activation is None else getattr(activation, "__name__", type(activation).__name__)
-        )
-        if name == "linear":
-            return z
-        if name in ("softmax", "log_softmax"):
-            y = self.softmax(z, activation)
-        elif name in _PIECEWISE:
-            y = activation(z)  # type: ignore[misc]
-        else:
-            y = self.identity(z, activation(ops.stop_gradient(z)))  # type: ignore[misc]
-        return self.flow.mark(y, nonnegative=name in _NONNEGATIVE, gate=name in _GATES)
+        """The result of an activation by its rule; see `analyzer.relevance.activating.activated`."""
+        return z if self.cut else activated(self, z, activation)
 
-    def softmax(self, z: Tensor, softmax: Activation | None = None, axis: int = -1) -> Tensor:
-        """The softmax rule of AttnLRP: the plain gradient, ``R_i = x_i (R_i - s_i sum R)`` (Achtibat et al., 2024)."""
-        self.record.rule.append("softmax")
-        y = ops.softmax(z, axis=axis) if softmax is None else softmax(z)
-        # Of the cotangent g, g_i y_i arrives at i and z_i y_i (g_i - sum_k g_k y_k) goes on. Summed over i, what is left is
-        # the sum of g_i times the following; masked positions, whose z is no number worth multiplying, have y = 0.
-        still, weights = ops.stop_gradient(z), ops.stop_gradient(y)
-        seen = ops.where(weights > 0, still * weights, 0)
-        mean = ops.sum(seen, axis=axis, keepdims=True)
-        return self.absorb(y, "absorbed_by_softmax", weights - (seen - weights * mean))
+    def softmax(self, z: Tensor, function: Activation | None = None, axis: Any = -1) -> Tensor:
+        """The softmax rule of AttnLRP; see `analyzer.relevance.activating.softmax`."""
+        return softmax(self, z, function, axis)
 
     def product(self, a: Tensor, b: Tensor, y: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The product of two tensors by the preset's rule.
@@ -242,10 +217,10 @@ class Visit:
         self.record.rule.append(describe(rule))
         spread = rule.spread(terms)
         y = terms.total()
-        parts, shares = zip(*spread.parts, strict=True)
-        bound = self.flow.backend.bind(y, list(parts), list(shares))
+        bound = self.flow.backend.bind(y, spread.parts, spread.kept, spread.back)
         if self.flow.options.ledger:
-            for column, share in (("absorbed_by_bias", spread.bias), ("absorbed_by_stabiliser", spread.stabiliser)):
+            absorbed = spread.absorbed(spread.kept)
+            for column, share in zip(("absorbed_by_bias", "absorbed_by_stabiliser"), absorbed, strict=True):
                 if share is not None:
                     bound = self.absorb(bound, column, ops.stop_gradient(y) * share)
         return bound
@@ -258,6 +233,10 @@ class Visit:
 def describe(rule: Rule) -> str:
     """A rule with the options that are not as always."""
     return repr(rule)
+
+
+def _by_position(relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
+    return [relevance / stabilised(kept[0], STABILISER)]
 
 
 def _floats(t: Tensor) -> bool:

@@ -15,8 +15,8 @@ def tree(name):
     return ast.parse((BACKENDS / f"{name}.py").read_text(encoding="utf-8"))
 
 
-def protocol():
-    return next(node for node in tree("contract").body if isinstance(node, ast.ClassDef) and node.name == "Engine")
+def protocol(name="Engine"):
+    return next(node for node in tree("contract").body if isinstance(node, ast.ClassDef) and node.name == name)
 
 
 def signature(function, *, method=False):
@@ -44,6 +44,11 @@ def test_functions_and_signatures_are_those_of_the_protocol(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
+def test_relevance_ops_have_the_functions_and_signatures_of_their_protocol(name):
+    assert functions(tree(f"{name}_relevance").body) == functions(protocol("RelevanceOps").body, method=True)
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_name_is_what_keras_calls_the_backend(name):
     assigned = {
         target.id: node.value.value
@@ -56,9 +61,12 @@ def test_name_is_what_keras_calls_the_backend(name):
 
 
 def test_every_function_of_the_protocol_is_documented():
-    undocumented = [n.name for n in protocol().body if isinstance(n, ast.FunctionDef) and not ast.get_docstring(n)]
+    members = [*protocol().body, *protocol("RelevanceOps").body]
+    undocumented = [n.name for n in members if isinstance(n, ast.FunctionDef) and not ast.get_docstring(n)]
     assert undocumented == []
 
 
 def test_there_is_a_module_for_each_backend_and_no_other():
-    assert {path.stem for path in BACKENDS.glob("*.py")} == {*MODULES, "__init__", "contract", "loader"}
+    found = {path.stem for path in BACKENDS.glob("*.py") if not path.stem.startswith("reference")}
+    relevance = {f"{name}_relevance" for name in MODULES}
+    assert found == {*MODULES, *relevance, "__init__", "contract", "loader"}
