@@ -115,6 +115,37 @@ class RelevanceOps(Protocol):
             back: A pure function, linear in ``R`` or not, that computes on the way back.
         """
 
+    def stabilise(self, z: Tensor, epsilon: float) -> Tensor:
+        """``z + epsilon * sign(z)``, where 0 counts as positive."""
+
+    def convolve(
+        self,
+        x: Tensor,
+        kernel: Tensor,
+        strides: Sequence[int],
+        padding: str,
+        dilation: Sequence[int],
+        plain: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """A convolution, channels last, in the layout that the backend's kernels are fastest in.
+
+        Args:
+            x: ``(samples, *sizes, channels)``.
+            kernel: ``(*window, channels of a group, output channels)``.
+            strides: One per axis of the window.
+            padding: ``"same"`` or ``"valid"``.
+            dilation: One per axis of the window.
+            plain: What Keras computes, for backends whose kernels it already uses well.
+        """
+
+    def compile(self, fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]:
+        """As `Engine.jit`, for a pass forth and back.
+
+        Args:
+            fn: A pure function of tensors.
+            convolutions: Whether it holds any: they decide which compiler is faster.
+        """
+
     def book(self, t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:
         """``t``; each slot ``(samples,)`` receives the sum of cotangent times amount over all axes but the first.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from analyzer.backends.jax import jit
 
 Tensor = Any
 
@@ -38,6 +40,27 @@ def _bind_backward(back: Callable[..., list[Tensor]], saved: Any, cotangent: Ten
 
 
 _bind.defvjp(_bind_forward, _bind_backward)
+
+
+def stabilise(z: Tensor, epsilon: float) -> Tensor:
+    return z + jnp.where(z >= 0, epsilon, -epsilon).astype(z.dtype)
+
+
+def convolve(
+    x: Tensor,
+    kernel: Tensor,
+    strides: Sequence[int],
+    padding: str,
+    dilation: Sequence[int],
+    plain: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    del strides, padding, dilation
+    return plain(x, kernel)
+
+
+def compile(fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]:
+    del convolutions
+    return jit(fn)
 
 
 def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from analyzer.backends.tensorflow import jit
 
 Tensor = Any
 
@@ -22,6 +24,44 @@ def bind(
         return tf.identity(value), lambda cotangent: back(cotangent * value, kept)
 
     return bound(*parts)
+
+
+def stabilise(z: Tensor, epsilon: float) -> Tensor:
+    return z + tf.where(z >= 0, tf.cast(epsilon, z.dtype), tf.cast(-epsilon, z.dtype))
+
+
+def convolve(
+    x: Tensor,
+    kernel: Tensor,
+    strides: Sequence[int],
+    padding: str,
+    dilation: Sequence[int],
+    plain: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    del strides, padding, dilation
+    return plain(x, kernel)
+
+
+def compile(fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]:
+    # On a CPU, XLA's products and element-wise chains are faster than TensorFlow's own, its convolutions slower.
+    plain = jit(fn)
+    if convolutions and not tf.config.list_logical_devices("GPU"):
+        return plain
+    fused: Any = tf.function(fn, autograph=False, jit_compile=True)
+    fused._omit_frequent_tracing_warning = True
+    chosen = [fused]
+
+    def run(*args: Any) -> Any:
+        try:
+            return chosen[0](*args)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            if chosen[0] is plain:
+                raise
+            # An operation that XLA does not know.
+            chosen[0] = plain
+            return plain(*args)
+
+    return run
 
 
 def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+
+from analyzer.backends.torch import jit
 
 Tensor = Any
 
@@ -32,6 +35,52 @@ class _Bind(torch.autograd.Function):
         value, *kept = ctx.saved_tensors
         of_parts = ctx.back(cotangent * value, kept)
         return None, None, None, *of_parts, *(None for _ in kept)
+
+
+def stabilise(z: Tensor, epsilon: float) -> Tensor:
+    return torch.copysign(torch.full_like(z, epsilon), z).add_(z)
+
+
+def convolve(
+    x: Tensor,
+    kernel: Tensor,
+    strides: Sequence[int],
+    padding: str,
+    dilation: Sequence[int],
+    plain: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    # Channels last in memory throughout: Keras would bring input, kernel and output into another layout and back.
+    del plain
+    n = len(strides)
+    first, last = (0, n + 1, *range(1, n + 1)), (0, *range(2, n + 2), 1)
+    before = [0] * n
+    if padding == "same":
+        x, before = _padded(x, kernel.shape[:n], strides, dilation)
+    weights = kernel.permute(n + 1, n, *range(n))
+    if n > 1:
+        weights = weights.contiguous(memory_format=torch.channels_last if n == 2 else torch.channels_last_3d)
+    groups = x.shape[-1] // kernel.shape[n]
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[n - 1]
+    return convolve(x.permute(first), weights, None, tuple(strides), before, tuple(dilation), groups).permute(last)
+
+
+def _padded(
+    x: Tensor, window: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
+) -> tuple[Tensor, list[int]]:
+    """As TensorFlow pads: what cannot be shared equally goes behind. Equal padding is left to the convolution."""
+    pairs = []
+    for size, wide, stride, apart in zip(x.shape[1:-1], window, strides, dilation, strict=True):
+        total = max((-(-size // stride) - 1) * stride + (wide - 1) * apart + 1 - size, 0)
+        pairs.append((total // 2, total - total // 2))
+    if all(low == high for low, high in pairs):
+        return x, [low for low, _ in pairs]
+    flat = [0, 0, *(side for pair in reversed(pairs) for side in pair)]
+    return F.pad(x, flat), [0] * len(pairs)
+
+
+def compile(fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]:
+    del convolutions
+    return jit(fn)
 
 
 def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:

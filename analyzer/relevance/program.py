@@ -73,9 +73,10 @@ class Program:
         self.unknown: list[str] = []
         self._slots: dict[Slot, tuple[tuple[int, ...], str]] = {}
         self._prepared: list[Any] = []
-        self._explicit = _needs_explicit(options)
+        self._explicit = _needs_explicit(options) or _embeds(plan)
         self._find_out(example)
-        self._program = engine().jit(self._step)
+        convolutions = any("Conv" in record.kind or record.kind == "conv" for record in self.records)
+        self._program = relevance_ops().compile(self._step, convolutions=convolutions)
 
     def run(self, x: Any, rows: NDArray[np.int64] | None = None, values: Mapping[int, Any] | None = None) -> Passed:
         """One batch.
@@ -231,6 +232,11 @@ def _needs_explicit(options: Options) -> bool:
     preset = options.preset
     rules = [preset.first, preset.dense, preset.convolution, preset.recurrent, *preset.overrides.values()]
     return preset.first is not None or any(isinstance(rule, _EXPLICIT) for rule in rules)
+
+
+def _embeds(plan: Plan) -> bool:
+    """Whether tokens may come as float inputs: their relevance does not depend on the number that stands for them."""
+    return any(isinstance(place, keras.layers.Embedding) for place in plan.places.values())
 
 
 def _no_rule(unknown: Sequence[str]) -> str:

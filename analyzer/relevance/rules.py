@@ -7,22 +7,21 @@ kernel and at most one with its absolute values (forward) and their transposes (
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from analyzer.backends import relevance_ops
 from analyzer.errors import ConfigError
+from analyzer.relevance.activation_ranges import RANGES, ROUNDING, Range, open_sides
 from analyzer.relevance.public_ops import ops
 
 Tensor = Any
 
 STABILISER = 1e-6
 """Added to denominators with their sign, unless a rule says otherwise."""
-
-
-ROUNDING = 2e-6
-"""Share of a sum of magnitudes below which the difference of two float32 products is rounding."""
 
 
 class Terms(Protocol):
@@ -35,6 +34,17 @@ class Terms(Protocol):
     @property
     def nonnegative(self) -> bool:
         """Whether no ``x_i`` can be negative."""
+
+    @property
+    def activation(self) -> str:
+        """Name of the layer's own activation, ``"linear"`` without one."""
+
+    @property
+    def pair(self) -> int | None:
+        """How many samples there are where two maps travel together, one after the other; None for one map."""
+
+    def total(self) -> Tensor:
+        """``z_j``, with the bias."""
 
     def signed(self) -> Tensor:
         """``sum_i z_ij``."""
@@ -95,7 +105,7 @@ class Spread:
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
     """``z + epsilon * sign(z)``, where 0 counts as positive."""
-    return z + ops.where(z >= 0, ops.cast(epsilon, z.dtype), ops.cast(-epsilon, z.dtype))
+    return relevance_ops().stabilise(z, epsilon)
 
 
 def _over(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -187,7 +197,7 @@ class AlphaBeta(Rule):
             parts = [terms.positive(), terms.negative()]
             return Spread(parts, _all_kept(*parts, bias), self._back_to_halves, self._absorbed)
         parts = [terms.signed(), terms.absolute()]
-        return Spread(parts, _all_kept(*parts, bias), self._back_to_products, self._absorbed_of_products)
+        return Spread(parts, _products(parts, bias), self._back_to_products, self._absorbed_of_products)
 
     def _shares(self, above: Tensor, below: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Of what is positive and of what is negative, per unit of them."""
@@ -218,24 +228,35 @@ class AlphaBeta(Rule):
         booked = ops.maximum(bias, 0) * a - ops.minimum(bias, 0) * b
         return booked, 1 - taken - booked
 
-    def _halves(self, kept: list[Tensor]) -> list[Tensor]:
-        """From the two products; what is left of a sum that has no such sign is rounding, and counts as nothing."""
-        z, q = kept[:2]
-        above, below = (z + q) / 2, (z - q) / 2
-        floor = ROUNDING * q
-        return [ops.where(above > floor, above, 0), ops.where(below < -floor, below, 0), *kept[2:]]
-
     def _back_to_products(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
-        above, below, bias = _unpacked(self._halves(kept), 2)
-        a, b = self._shares(above, below, bias)
-        a = ops.where(above > 0, a, 0) * relevance / 2
+        above, below = _halves(kept)
+        a = ops.where(above > 0, relevance * (self.alpha / 2) / (above + self.epsilon), 0)
         if self.beta == 0:
             return [a, a]
-        b = ops.where(below < 0, b, 0) * relevance / 2
+        b = ops.where(below < 0, relevance * (self.beta / 2) / (below - self.epsilon), 0)
         return [a - b, a + b]
 
     def _absorbed_of_products(self, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        return self._absorbed(self._halves(kept))
+        above, below = _halves(kept)
+        a = ops.where(above > 0, self.alpha / (above + self.epsilon), 0)
+        b = ops.where(below < 0, self.beta / (below - self.epsilon), 0)
+        left = 1 - above * a + below * b
+        if len(kept) == 2:
+            return None, left
+        return ops.maximum(kept[2], 0) * a - ops.minimum(kept[2], 0) * b, left
+
+
+def _products(parts: list[Tensor], bias: Tensor | None) -> list[Tensor]:
+    """The signed and the absolute sum, each with the bias as one of its terms, and the bias."""
+    z, q = _all_kept(*parts)
+    return [z, q] if bias is None else [z + _still(bias), q + ops.abs(_still(bias)), _still(bias)]
+
+
+def _halves(kept: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """What is positive and what is negative of a sum; where it has no such sign there is rounding, which is nothing."""
+    z, q = kept[:2]
+    above, below, floor = (z + q) / 2, (z - q) / 2, ROUNDING * q
+    return ops.where(above > floor, above, 0), ops.where(below < -floor, below, 0)
 
 
 @dataclass(frozen=True)
@@ -258,25 +279,25 @@ class Gamma(Rule):
 
     def spread(self, terms: Terms) -> Spread:
         """What agrees is the positive part for positive outputs and the negative one for negative outputs."""
-        parts, bias = [terms.signed(), terms.absolute()], self._bias(terms)
-        return Spread(parts, _all_kept(*parts, bias), self._back, self._absorbed)
+        parts = [terms.signed(), terms.absolute()]
+        return Spread(parts, _products(parts, self._bias(terms)), self._back, self._absorbed)
 
-    def _whole(self, kept: list[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The sign of the output, the stabilised denominator, and what of it is the bias."""
-        z, q, bias = _unpacked(kept, 2)
-        side = ops.where(_plus(z, bias) >= 0, ops.ones_like(z), -ops.ones_like(z))
-        own = None if bias is None else bias + self.gamma * side * ops.maximum(bias * side, 0)
-        return side, _plus(z * (1 + self.gamma / 2) + q * side * (self.gamma / 2), own) + side * self.epsilon, own
+    def _below(self, kept: list[Tensor]) -> Tensor:
+        """The size of the denominator, which has the sign of the output."""
+        z, q = kept[:2]
+        return ops.abs(z) * (1 + self.gamma / 2) + q * (self.gamma / 2) + self.epsilon
 
     def _back(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
-        side, below, _ = self._whole(kept)
-        share = _over(relevance, below)
-        return [share * (1 + self.gamma / 2), share * side * (self.gamma / 2)]
+        share = relevance / self._below(kept)
+        return [share * ops.sign(kept[0]) * (1 + self.gamma / 2), share * (self.gamma / 2)]
 
     def _absorbed(self, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        side, below, own = self._whole(kept)
-        left = ops.where(below == 0, 1.0, _over(side * self.epsilon, below))
-        return None if own is None else _over(own, below), left
+        below = self._below(kept)
+        left = ops.where(kept[0] == 0, 1 - kept[1] * (self.gamma / 2) / below, self.epsilon / below)
+        if len(kept) == 2:
+            return None, left
+        z, _, bias = kept
+        return (bias * ops.sign(z) * (1 + self.gamma / 2) + ops.abs(bias) * (self.gamma / 2)) / below, left
 
 
 @dataclass(frozen=True)
@@ -284,12 +305,43 @@ class Magnitude(Rule):
     """Magnitude flow: ``R_i = sum_j |z_ij| / (sum_i |z_ij| + |b_j|) R_j``, the default mode of DLBacktrace.
 
     arXiv 2411.12643. Everything keeps the sign of the start: it says how much, never "against".
+
+    Attributes:
+        gates: Whether contributions of the sign that changed nothing, where the layer's own activation is saturated,
+            are left out; see `analyzer.relevance.activation_ranges`.
     """
+
+    gates: bool = False
 
     def spread(self, terms: Terms) -> Spread:
         """By absolute value."""
+        of = RANGES.get(terms.activation) if self.gates else None
+        if of is not None:
+            return self._gated(of, terms)
         part, bias = terms.absolute(), self._bias(terms)
         return Spread([part], _all_kept(part, bias), self._back, self._absorbed)
+
+    def _gated(self, of: Range, terms: Terms) -> Spread:
+        """``z⁺`` and ``|z⁻|`` are half of the sum, and of the difference, of the two products."""
+        parts = [terms.signed(), terms.absolute()]
+        kept = _all_kept(*parts, terms.total(), terms.bias)
+        return Spread(parts, kept, functools.partial(self._back_gated, of), functools.partial(self._absorbed_gated, of))
+
+    def _sides(self, of: Range, kept: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Which contributions take part, the sum of those, and what of it is the bias."""
+        signed, absolute, total, bias = _unpacked(kept, 3)
+        own = None if self.zero_bias or bias is None else ops.abs(bias)
+        up, down = open_sides(of, signed, absolute, total, bias, own)
+        return up, down, _plus((up * (absolute + signed) + down * (absolute - signed)) / 2, own), own
+
+    def _back_gated(self, of: Range, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
+        up, down, below, _ = self._sides(of, kept)
+        share = _over(relevance, below) / 2
+        return [share * (up - down), share * (up + down)]
+
+    def _absorbed_gated(self, of: Range, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        _, _, below, own = self._sides(of, kept)
+        return None if own is None else _over(own, below), ops.cast(below == 0, below.dtype)
 
     def _below(self, kept: list[Tensor]) -> Tensor:
         q, bias = _unpacked(kept, 1)
@@ -319,21 +371,22 @@ class ZBox(Rule):
             )
 
     def spread(self, terms: Terms) -> Spread:
-        """``x_i w_ij - low w_ij⁺ - high w_ij⁻``, over its sum; relevance also where ``x_i`` is 0."""
-        part, bias = terms.signed(), self._bias(terms)
+        """``x_i w_ij - low w_ij⁺ - high w_ij⁻``, over its sum; relevance also where ``x_i`` is 0.
+
+        The bias takes no part: of ``b``, ``b⁺`` and ``b⁻`` nothing is left.
+        """
+        part = terms.signed()
         low_part, low = terms.unweighted("positive", self.low)
         high_part, high = terms.unweighted("negative", self.high)
-        total = _plus(_still(part) - low - high, bias)
-        return Spread([part, low_part, high_part], _all_kept(total, bias), self._back, self._absorbed)
+        return Spread([part, low_part, high_part], _all_kept(part - low - high), self._back, self._absorbed)
 
     def _back(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
         each = relevance / stabilised(kept[0], self.epsilon)
         return [each, -each, -each]
 
     def _absorbed(self, kept: list[Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        total, bias = _unpacked(kept, 1)
-        below = stabilised(total, self.epsilon)
-        return None if bias is None else bias / below, (below - total) / below
+        below = stabilised(kept[0], self.epsilon)
+        return None, (below - kept[0]) / below
 
 
 @dataclass(frozen=True)
