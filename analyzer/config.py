@@ -18,7 +18,7 @@ Progress = bool | Callable[[str, int, int], None]
 TASKS = ("binary", "multiclass", "multilabel", "regression", "gaussian", "quantile", "sequence", "segmentation")
 """Words that `task` understands. A quantile head is written with its levels: ``"quantile:0.1,0.5,0.9"``."""
 
-ANALYSES = ("weights", "calibration", "information_flow", "training_dynamics", "cost")
+ANALYSES = ("weights", "calibration", "information_flow", "training_dynamics", "cost", "relevance")
 """The analyses that have a switch ``analyze_<name>``, in the order in which they run."""
 
 
@@ -32,6 +32,7 @@ class AnalysisConfig:
         analyze_information_flow: Follow activations through the layers.
         analyze_training_dynamics: Read training histories, where given.
         analyze_cost: Count parameters, memory and operations, and time the forward pass.
+        analyze_relevance: Explain decisions: which inputs, layers and units carry them. Off by default for its cost.
         evaluate_train: Evaluate the training data too, given as ``reference_data`` of `ModelAnalyzer.analyze`, for the
             gap of loss and metrics without dropout.
         n_samples: Most samples to look at, drawn seeded and stratified by class; None looks at all.
@@ -51,7 +52,10 @@ class AnalysisConfig:
         save_format: File format of figures.
         dpi: Resolution of raster figures, in dots per inch.
         max_layers_heatmap: Most layers in the weight health heatmap; those that matter most are kept.
-        max_layers_info_flow: Most layers in the information flow figures; those that matter most are kept.
+        max_layers_info_flow: Most layers in the figures of information flow and relevance; those that matter most are
+            kept.
+        relevance_method: Method or preset of the relevance analysis; ``"auto"`` chooses by the layers found.
+        relevance_samples: Most samples to explain, drawn seeded and stratified by class.
         verbose: Log each analysis of each model at level INFO.
         task: What the models predict: one word of `TASKS` for all models, or a mapping from model name (or output
             name) to a word. None detects it.
@@ -74,6 +78,7 @@ class AnalysisConfig:
     analyze_information_flow: bool = True
     analyze_training_dynamics: bool = True
     analyze_cost: bool = True
+    analyze_relevance: bool = False
     evaluate_train: bool = False
     n_samples: int | None = 1000
     weight_layer_types: Sequence[str] | None = None
@@ -90,6 +95,8 @@ class AnalysisConfig:
     dpi: int = 300
     max_layers_heatmap: int = 12
     max_layers_info_flow: int = 8
+    relevance_method: str = "auto"
+    relevance_samples: int = 64
     verbose: bool = True
     task: str | Mapping[str, str] | None = None
     from_logits: bool | Mapping[str, bool] | None = None
@@ -112,6 +119,7 @@ class AnalysisConfig:
             _check_whole(name, getattr(self, name), at_least=1)
         _check_whole("pareto_analysis_threshold", self.pareto_analysis_threshold, at_least=1)
         _check_whole("batch_size", self.batch_size, at_least=1)
+        _check_whole("relevance_samples", self.relevance_samples, at_least=1)
         _check_whole("n_bootstrap", self.n_bootstrap, at_least=0)
         _check_whole("seed", self.seed, at_least=0)
         if self.n_samples is not None:
@@ -126,6 +134,11 @@ class AnalysisConfig:
         self._check_words()
 
     def _check_words(self) -> None:
+        if not isinstance(self.relevance_method, str) or not self.relevance_method:
+            raise ConfigError(
+                f"relevance_method={self.relevance_method!r}: expected 'auto' or the name of a method, such as "
+                "'epsilon_plus'."
+            )
         for name in ("weight_layer_types", "class_names"):
             value = getattr(self, name)
             words = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (None,)

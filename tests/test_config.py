@@ -48,6 +48,7 @@ WHOLE = {
     "dpi": 1,
     "max_layers_heatmap": 1,
     "max_layers_info_flow": 1,
+    "relevance_samples": 1,
     "n_bootstrap": 0,
     "seed": 0,
     "batch_size": 1,
@@ -69,7 +70,7 @@ def test_every_field_is_documented_and_checked_here():
     documented = AnalysisConfig.__doc__
     assert [name for name in NAMES if f"\n        {name}: " not in documented] == []
     words = {"plot_style", "save_format", "weight_layer_types", "class_names", "task", "from_logits", "progress"}
-    words |= {"metric_directions"}
+    words |= {"metric_directions", "relevance_method"}
     assert set(NAMES) == {*SWITCHES, *WHOLE, *words}
     assert [f"analyze_{name}" in SWITCHES for name in ANALYSES] == [True] * len(ANALYSES)
 
@@ -87,6 +88,17 @@ def test_numbers_are_whole_and_large_enough(name):
     assert getattr(AnalysisConfig(**{name: least}), name) == least
     for wrong in (least - 1, 2.5, "3", True, float("nan")):
         assert refused(**{name: wrong}) == f"{name}={wrong!r}: expected a whole number of at least {least}."
+
+
+def test_the_method_of_relevance_is_a_word():
+    assert AnalysisConfig().relevance_method == "auto"
+    assert AnalysisConfig(relevance_method="epsilon_plus").relevance_method == "epsilon_plus"
+    for wrong in ("", None, 3):
+        assert f"relevance_method={wrong!r}: expected 'auto' or the name of a method" in refused(relevance_method=wrong)
+
+
+def test_relevance_is_off_by_default_for_its_cost():
+    assert AnalysisConfig().analyze_relevance is False
 
 
 def test_only_the_number_of_samples_may_be_unlimited():

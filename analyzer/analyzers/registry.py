@@ -21,6 +21,7 @@ _BUILT_IN = {
     "information_flow": "analyzer.analyzers.information_flow_analyzer:InformationFlowAnalyzer",
     "training_dynamics": "analyzer.analyzers.training_dynamics_analyzer:TrainingDynamicsAnalyzer",
     "cost": "analyzer.analyzers.cost_analyzer:CostAnalyzer",
+    "relevance": "analyzer.analyzers.relevance_analyzer:RelevanceAnalyzer",
     "similarity": "analyzer.analyzers.similarity_analyzer:SimilarityAnalyzer",
 }
 

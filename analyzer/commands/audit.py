@@ -13,7 +13,7 @@ from analyzer.commands.verdict import check_running, conclude, read_rules
 from analyzer.config import AnalysisConfig
 from analyzer.data_types.data_file import load_npz
 from analyzer.data_types.data_input import DataInput
-from analyzer.data_types.results import JSON_NAME
+from analyzer.data_types.files import JSON_NAME
 from analyzer.sweeps.gate import Rule
 
 

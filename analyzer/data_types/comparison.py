@@ -53,7 +53,8 @@ class PairwiseSimilarity:
     """A symmetric measure between all pairs of models.
 
     Attributes:
-        measure: ``"linear_cka"``, ``"agreement"`` or ``"js_divergence"``.
+        measure: ``"linear_cka"``, ``"agreement"``, ``"js_divergence"``, or ``"relevance_spearman"`` and
+            ``"relevance_cosine"`` of relevance maps.
         names: Models in the order of rows and columns.
         pairs: Each unordered pair once.
         output: Output of the models that is compared; None where the measure is not about an output.
@@ -103,6 +104,27 @@ class LayerCka:
     values: NDArray[np.float64]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RelevanceAgreement:
+    """Whether models decide by the same features: agreement of their relevance maps on the same samples and targets.
+
+    Attributes:
+        method: Method or preset of the maps.
+        target: What was explained, as text.
+        input: Name of the input that was compared.
+        n: Samples.
+        spearman: Rank correlation of two models' maps of one sample, mean over samples.
+        cosine: Cosine between the same.
+    """
+
+    method: str
+    target: str
+    input: str
+    n: int
+    spearman: PairwiseSimilarity
+    cosine: PairwiseSimilarity
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
     """Everything between models.
@@ -116,6 +138,7 @@ class Comparison:
         layer_cka: CKA between all layers of each two models whose information flow was analysed.
         agreement: Share of samples with the same decision, one entry per output.
         js_divergence: Mean Jensen–Shannon divergence of predicted distributions in nats, one entry per output.
+        relevance: Agreement of relevance maps; None where it was not computed.
         pareto: The best trade-offs between several objectives; None where too few models have the values for it.
     """
 
@@ -127,11 +150,14 @@ class Comparison:
     layer_cka: tuple[LayerCka, ...] = ()
     agreement: tuple[PairwiseSimilarity, ...] = ()
     js_divergence: tuple[PairwiseSimilarity, ...] = ()
+    relevance: RelevanceAgreement | None = None
     pareto: ParetoResult | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per measure and pair of models, for `AnalysisResults.to_frame`."""
         measures = [*([] if self.cka is None else [self.cka]), *self.agreement, *self.js_divergence]
+        if self.relevance is not None:
+            measures += [self.relevance.spearman, self.relevance.cosine]
         return [
             {"measure": similarity.measure, "output": similarity.output, "first": pair.first, "second": pair.second}
             | {name: getattr(pair.estimate, name, None) for name in ("value", "low", "high", "n")}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import html
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,11 +16,13 @@ import numpy as np
 from analyzer.data_types.calibration import ClassificationCalibration, MultiLabelCalibration
 from analyzer.data_types.comparison import Comparison
 from analyzer.data_types.cost import CostResult
+from analyzer.data_types.files import JSON_NAME, arrays_path, atomically, load_arrays
 from analyzer.data_types.history import History
 from analyzer.data_types.information_flow import InformationFlowResult
 from analyzer.data_types.performance import PerformanceResult
 from analyzer.data_types.plugins import decode_plugin, encode_absent, encode_plugin, plugin_findings, plugin_rows
 from analyzer.data_types.regression_calibration import GaussianCalibration, QuantileCalibration, RegressionCalibration
+from analyzer.data_types.relevance import RelevanceResult
 from analyzer.data_types.serialization import ArrayStore, decode, encode, encode_measured, plain
 from analyzer.data_types.training import TrainingResult
 from analyzer.data_types.values import Failed, Finding, Skipped, flat_row
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = "1.0"
-JSON_NAME = "analysis_results.json"
-ARRAYS_NAME = "analysis_arrays.npz"
 
 Calibration = (
     ClassificationCalibration
@@ -70,6 +67,7 @@ ANALYSIS_TYPES: dict[str, Any] = {
     "information_flow": InformationFlowResult,
     "training_dynamics": TrainingResult,
     "cost": CostResult,
+    "relevance": RelevanceResult,
 }
 """The analyses of this package and the type of their results."""
 
@@ -88,6 +86,7 @@ class AnalysisResults:
         information_flow: Model name to `InformationFlowResult`, `Skipped` or `Failed`.
         training_dynamics: Model name to `TrainingResult`, `Skipped` or `Failed`.
         cost: Model name to `CostResult`, `Skipped` or `Failed`.
+        relevance: Model name to `RelevanceResult`, `MultiOutput`, `Skipped` or `Failed`.
         training_history: Model name to the training history that was given.
         comparison: What is between models: `Comparison`, `Skipped`, `Failed`, or None where it was not asked for.
         findings: What was noticed while gathering, by model name.
@@ -115,6 +114,7 @@ class AnalysisResults:
         self.information_flow: dict[str, Any] = {}
         self.training_dynamics: dict[str, Any] = {}
         self.cost: dict[str, Any] = {}
+        self.relevance: dict[str, Any] = {}
         self.training_history: dict[str, History] = {}
         self.comparison: Comparison | Skipped | Failed | None = None
         self.findings: dict[str, tuple[Finding, ...]] = {}
@@ -188,9 +188,9 @@ class AnalysisResults:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if arrays:
-                with _atomically(_arrays_path(path)) as partial, partial.open("wb") as file:
+                with atomically(arrays_path(path)) as partial, partial.open("wb") as file:
                     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            with _atomically(path) as partial:
+            with atomically(path) as partial:
                 partial.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
         except OSError as error:
             raise OutputError(f"The results cannot be written to {path.parent}: {error.strerror}.") from error
@@ -210,7 +210,7 @@ class AnalysisResults:
         path = path / JSON_NAME if path.is_dir() else path
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            arrays = _load_arrays(_arrays_path(path))
+            arrays = load_arrays(arrays_path(path))
         except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
             raise DataError(f"No results can be read from {path}: {error}.") from error
         if not isinstance(document, dict) or "schema_version" not in document:
@@ -319,33 +319,3 @@ def _rows(model: str, result: Any) -> list[dict[str, Any]]:
         return [{**row, "output": name} for name, output in result.outputs.items() for row in _rows(model, output)]
     rows = result.rows() if hasattr(result, "rows") else [flat_row(result)]
     return [{"model": model, "status": "ok", **row} for row in rows]
-
-
-def _arrays_path(path: Path) -> Path:
-    """The array file of a JSON file; two JSON files in one folder do not share one."""
-    return path.with_name(ARRAYS_NAME if path.name == JSON_NAME else f"{path.stem}_arrays.npz")
-
-
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    if not path.exists():
-        return {}
-    # Opened here: numpy leaves a damaged file open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
-        return dict(members)
-
-
-@contextlib.contextmanager
-def _atomically(target: Path) -> Iterator[Path]:
-    """A temporary file beside the target, which takes its place when the block ends well."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".partial-", suffix=target.suffix)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        # mkstemp files are private to the user; results are as readable as any file of theirs.
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

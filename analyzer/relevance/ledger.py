@@ -41,18 +41,27 @@ class Books:
         parts; ``unexplained_fraction`` is the largest share of the start value (of the sum of magnitudes where that is
         larger) over samples and targets.
         """
-        start = np.maximum(np.maximum(np.abs(self.score), self.magnitude), np.finfo(np.float64).tiny)
-        unexplained = self._unexplained()
+        start = self.scale()
+        unexplained = self.unexplained()
+        # Terms that all samples share (positions) are booked as one sum: there, only the mean over samples can be judged.
+        shared = {number for r in self.records if r.shared for number in (r.number, r.owner)}
         rows, names = [], []
         for record in reversed(self.records):
             amounts = {column: self._amount(record.number, column) for column in LEDGER_COLUMNS[:5]}
             gap = unexplained[record.number]
-            fraction = float(np.max(np.abs(gap) / start)) if gap.size else float("nan")
+            share = np.abs(gap) / start
+            if record.number in shared:
+                share = np.abs(gap.mean(axis=1)) / start.mean(axis=1)
+            fraction = float(np.max(share)) if gap.size else float("nan")
             rows.append([*(float(a.mean()) for a in amounts.values()), float(gap.mean()), fraction])
             names.append(record.id)
         frame = pd.DataFrame(rows, columns=list(LEDGER_COLUMNS), index=pd.Index(names, name="place"))
         frame.insert(0, "kind", [record.kind for record in reversed(self.records)])
         return frame
+
+    def scale(self) -> NDArray[np.float64]:
+        """What gaps are shares of: the start value, or the sum of magnitudes where larger; ``(k, n)``."""
+        return np.maximum(np.maximum(np.abs(self.score), self.magnitude), np.finfo(np.float64).tiny)
 
     def total_unexplained(self) -> NDArray[np.float64]:
         """What neither arrived at the inputs nor was absorbed, ``(k, n)``."""
@@ -66,7 +75,7 @@ class Books:
             return self.inputs
         return self.booked.get((number, column), np.zeros_like(self.score))
 
-    def _unexplained(self) -> list[NDArray[np.float64]]:
+    def unexplained(self) -> list[NDArray[np.float64]]:
         """Per call: what came in and neither went on, nor was absorbed here, nor was lost in a part."""
         lost = [
             self._amount(record.number, "relevance_in") - self._amount(record.number, "relevance_out")

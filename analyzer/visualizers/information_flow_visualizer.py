@@ -64,7 +64,7 @@ class InformationFlowVisualizer(FigureVisualizer):
         mapped = _most_troubled(drawn)
         rows += [self._maps(s, titled=len(drawn) > 1) for s in drawn if s in mapped]
         notes = cast.notes("information flow") + _empty(cast.series)
-        notes += [*_unmapped(drawn, mapped), *_missing(groups), *_not_followed(drawn), *_worst(drawn)]
+        notes += [*_unmapped(drawn, mapped), *_missing(groups), *_not_followed(drawn), *worst_findings(drawn)]
         return rows, drawn, notes
 
     def _rows(self, group: Sequence[Series]) -> list[Row]:
@@ -160,8 +160,12 @@ def _not_followed(drawn: Sequence[Series]) -> list[str]:
     return notes + ([f"Not followed: {more} further layers; see the results file."] if more else [])
 
 
-def _worst(drawn: Sequence[Series]) -> list[str]:
-    """The worst findings in their own words."""
+def worst_findings(drawn: Sequence[Series]) -> list[str]:
+    """The worst findings in their own words.
+
+    Args:
+        drawn: Results with findings.
+    """
     found = [(s, finding) for s in drawn for finding in s.result.findings if SEVERITY[finding.severity]]
     found.sort(key=lambda pair: -SEVERITY[pair[1].severity])
     notes = [_sentence(s, finding, named=len(drawn) > 1) for s, finding in found[:MOST_FINDINGS]]

@@ -15,6 +15,7 @@ from analyzer.errors import ConfigError, DataError
 from analyzer.visualizers.layout import MARGIN, PanelLayout, Place
 from analyzer.visualizers.panels import PANELS, Panel
 from analyzer.visualizers.panels.layers import by_architecture
+from analyzer.visualizers.panels.relevance_rows import by_layer, by_place
 from analyzer.visualizers.series import Cast, Pen, cast_of
 from analyzer.visualizers.style import STYLES, model_colors, style_context
 
@@ -32,6 +33,10 @@ LAYER_PANELS = (
     "flow_health",
     "units",
     "layer_cka",
+    "layers",
+    "ledger",
+    "concentration",
+    "relevance_units",
 )
 """Panels whose rows are layers, which all models drawn must share."""
 
@@ -46,6 +51,13 @@ NAMED_PANELS = (
     "units",
     "layer_cka",
     "similarity",
+    "relevance",
+    "heatmap",
+    "tokens",
+    "steps",
+    "ledger",
+    "balance",
+    "relevance_units",
     "pareto_table",
 )
 """Panels that name models beside their marks and need no legend."""
@@ -107,7 +119,8 @@ def _choose(cast: Cast, kind: str | None) -> Panel:
     chosen = possible[0] if kind is None else next((p for p in possible if p.kind == kind), None)
     if chosen is None:
         raise ConfigError(f"kind={kind!r}: for {names}, expected one of {', '.join(repr(p.kind) for p in possible)}.")
-    if chosen.kind in LAYER_PANELS and len(by_architecture(cast.series)) > 1:
+    as_layers = {"layers": by_layer, "ledger": by_place}.get(chosen.kind, list)
+    if chosen.kind in LAYER_PANELS and len(by_architecture(as_layers(cast.series))) > 1:
         raise DataError(f"{chosen.kind!r} needs models with the same layers, these differ: plot one model at a time.")
     return chosen
 

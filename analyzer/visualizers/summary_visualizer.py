@@ -14,7 +14,16 @@ from analyzer.data_types.plugins import by_model
 from analyzer.data_types.regression_calibration import GaussianCalibration, QuantileCalibration, RegressionCalibration
 from analyzer.data_types.values import Estimate, Failed, Skipped
 from analyzer.visualizers.base import FigureVisualizer, grid_rows
-from analyzer.visualizers.panels import flow, flow_knowledge, regression, tables, training, weights
+from analyzer.visualizers.panels import (
+    flow,
+    flow_knowledge,
+    regression,
+    relevance,
+    relevance_scores,
+    tables,
+    training,
+    weights,
+)
 from analyzer.visualizers.panels.comparison import draw_similarity, looks_of, similarity_of
 from analyzer.visualizers.panels.confidence import confidence
 from analyzer.visualizers.panels.pareto import draw_front
@@ -130,13 +139,15 @@ class SummaryVisualizer(FigureVisualizer):
         if followed := [s for s in flowing.series if s.result.layers]:
             probed = any(layer.probe is not None for s in followed for layer in s.result.layers)
             cells.append(cell(flow_knowledge.model_knowledge if probed else flow.model_flow, followed))
+        explained = self.cast(self.results.relevance, book)
+        cells += _relevance(explained.series)
         comparison = self.results.comparison
         front = comparison.pareto if isinstance(comparison, Comparison) else None
         if front is not None and len(front.axes) > 1:
             models = self.cast(front.models, book).series
             cells.append(Cell(draw=lambda ax, pen: draw_front(ax, front, models, pen)))
         notes = weighed.notes("weights") + trained.notes("training dynamics") + flowing.notes("information flow")
-        return cells, notes
+        return cells, notes + explained.notes("relevance")
 
     def _plugins(self, book: NameBook) -> tuple[list[Row], list[str]]:
         """A table for each plugin that says something of single models, two side by side, and what they lack."""
@@ -154,6 +165,15 @@ class SummaryVisualizer(FigureVisualizer):
                 why = "there is no more room" if cast.series else "it is not by model"
                 notes.append(f"Not shown: {shortened(name)} – {why}; see the results file.")
         return grid_rows(cells, 2, max(heights, default=0.0)), notes[:MOST_NOTES]
+
+
+def _relevance(series: Sequence[Series]) -> list[Cell]:
+    """One panel that compares models whatever their layers are: faithfulness, else the books."""
+    if any(s.result.faithfulness is not None for s in series):
+        return [cell(relevance_scores.faithfulness, series)]
+    if any(s.result.conservation is not None for s in series):
+        return [cell(relevance.balance, series)]
+    return []
 
 
 def _draw_plugin(name: str, series: Sequence[Series], ax: Axes, pen: Pen) -> None:

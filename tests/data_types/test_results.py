@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from analyzer.data_types import AnalysisResults, Estimate, Failed, Finding, MultiOutput, Skipped, for_outputs
 from analyzer.data_types import results as results_module
-from analyzer.data_types.results import ANALYSIS_TYPES, ARRAYS_NAME, JSON_NAME, SCHEMA_VERSION
+from analyzer.data_types.files import ARRAYS_NAME, JSON_NAME
+from analyzer.data_types.results import ANALYSIS_TYPES, SCHEMA_VERSION
 from analyzer.data_types.weights import TensorStatistics
 from analyzer.errors import AnalyzerError, DataError, OutputError
 from tests.data_types.strategies import HOSTILE, RESULTS, results, same

@@ -12,7 +12,7 @@ from analyzer.comparison.pareto import pareto as find_pareto
 from analyzer.data_types import AnalysisResults, Estimate, Failed, Finding, MultiOutput, OutputTask, Skipped
 from analyzer.data_types.calibration import ClassificationCalibration, LabelCalibration, MultiLabelCalibration
 from analyzer.data_types.calibration_parts import CalibrationVerdict, ClassCalibration, ReliabilityBins, SmoothCurve
-from analyzer.data_types.comparison import Comparison, ModelPair, PairwiseSimilarity, WeightPca
+from analyzer.data_types.comparison import Comparison, ModelPair, PairwiseSimilarity, RelevanceAgreement, WeightPca
 from analyzer.data_types.cost import CostResult, LayerCost, ModelInput
 from analyzer.data_types.information_flow import GradientFlow, InformationFlowResult, LayerFlow
 from analyzer.data_types.metric_names import Metric
@@ -26,6 +26,9 @@ from analyzer.data_types.regression_calibration import (
 )
 from analyzer.data_types.training import Curve, LearningRateStep, Peak, TrainingResult
 from analyzer.data_types.weights import Health, Histogram, LayerWeights, ParameterTotals, WeightResult
+from tests.visualizers.synthetic_relevance import RelevanceResult, explanation, relevance
+
+__all__ = ["RelevanceResult", "explanation", "relevance"]
 
 LONG = "ResNet/" + "stage_block-unit.branch/" * 12 + "final"
 NASTY = ("$x$", "<b>bold</b> & co", "_hidden", "日本 🚀", "../../etc", "a\nb\tc", "100 % \\alpha^2", "\u202egnp.exe")
@@ -502,8 +505,15 @@ def comparison(names: tuple[str, ...], *, pca: bool = True) -> Comparison:
         weight_pca=plane if pca and len(names) > 2 else None,
         cka=pairwise(names) if len(names) > 1 else None,
         agreement=(pairwise(names, "agreement", "output"),) if len(names) > 1 else (),
+        relevance=relevance_agreement(names) if len(names) > 1 else None,
         pareto=pareto(names),
     )
+
+
+def relevance_agreement(names: tuple[str, ...]) -> RelevanceAgreement:
+    """How alike relevance maps are."""
+    measures = {name: pairwise(names, f"relevance_{name}") for name in ("spearman", "cosine")}
+    return RelevanceAgreement(method="epsilon_plus", target="predicted class", input="image", n=64, **measures)
 
 
 def pareto(names: tuple[str, ...], objectives: Any = None) -> ParetoResult:
@@ -606,9 +616,11 @@ def results(
         found.training_dynamics[name] = training(i)
         found.cost[name] = cost(ids)
         found.information_flow[name] = flow(i, tuple(f"{key}_relu" if k % 2 else key for k, key in enumerate(ids)))
+        found.relevance[name] = relevance(i, ids)
     if trouble and len(names) > 1:
         found.training_dynamics[names[-1]] = Skipped("no training history was given for this model")
         found.information_flow[names[-1]] = Failed("ValueError: a layer returned a dict", "information_flow.analyze")
+        found.relevance[names[-1]] = Skipped("no data were given")
     found.comparison = comparison(names, pca=same)
     return found
 

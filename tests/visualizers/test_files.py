@@ -25,6 +25,7 @@ FILES = {
     "weight_histograms",
     "confidence_calibration_analysis",
     "information_flow_analysis",
+    "relevance_analysis",
     "training_dynamics",
     "pareto_analysis",
     "architecture",

@@ -38,6 +38,15 @@ RESULTS = {
     "pca": COMPARISON.weight_pca,
     "pairs": COMPARISON.cka,
     "pareto": COMPARISON.pareto,
+    "relevance": synthetic.relevance(),
+    "relevance of tokens": synthetic.relevance(kind="tokens"),
+    "relevance of features": synthetic.relevance(kind="features"),
+    "relevance of steps": synthetic.relevance(kind="series"),
+    "plain gradient": synthetic.relevance(full=False),
+    "example": synthetic.relevance().examples[0],
+    "explanation": synthetic.explanation(),
+    "contrastive explanation": synthetic.explanation(against=True),
+    "explanation of tokens": synthetic.explanation("tokens"),
 }
 
 
@@ -59,7 +68,7 @@ def find_line(ax, x, y):
 def test_every_panel_of_every_result_draws_on_given_and_on_new_axes(name, kind):
     ax = Figure().add_subplot()
     assert plot(RESULTS[name], ax, kind) is ax
-    assert ax.lines or ax.collections or ax.patches
+    assert ax.lines or ax.collections or ax.patches or "Nothing to draw" in " ".join(t.get_text() for t in ax.texts)
     ax.figure.canvas.draw()
     new = plot(RESULTS[name], kind=kind)
     new.figure.canvas.draw()

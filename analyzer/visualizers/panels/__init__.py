@@ -13,6 +13,11 @@ from analyzer.visualizers.panels import (  # noqa: I001 - the first panel of a t
     flow_knowledge,
     flow_health,
     flow_maps,
+    relevance_maps,
+    relevance,
+    relevance_strips,
+    relevance_features,
+    relevance_scores,
     pareto,
 )
 from analyzer.visualizers.panels.base import PANELS, Panel
@@ -28,6 +33,11 @@ __all__ = [
     "flow_maps",
     "pareto",
     "regression",
+    "relevance",
+    "relevance_features",
+    "relevance_maps",
+    "relevance_scores",
+    "relevance_strips",
     "reliability",
     "scores",
     "tables",

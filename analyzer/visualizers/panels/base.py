@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter, MaxNLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import Affine2D, ScaledTranslation, Transform
 
 from analyzer.visualizers.layout import CAPTION, MARGIN
 from analyzer.visualizers.series import Pen, Series
@@ -121,6 +121,16 @@ def plain_log(axis: Any) -> None:
 def whole_numbers(axis: Any) -> None:
     """Ticks at whole numbers only."""
     axis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+
+
+def in_points(ax: Axes) -> Transform:
+    """Points from the upper left corner of axes, downwards: for what has a size of its own, like pictures and words.
+
+    Args:
+        ax: The axes.
+    """
+    corner = ScaledTranslation(0, 1, ax.transAxes)  # type: ignore[arg-type]
+    return Affine2D().scale(1 / 72, -1 / 72) + ax.figure.dpi_scale_trans + corner
 
 
 def text_on(color: Any) -> str:

@@ -19,6 +19,8 @@ TITLES = {
     "linear_cka": "Linear CKA of the last hidden layers",
     "agreement": "Agreement of predictions",
     "js_divergence": "Jensen–Shannon divergence of predictions (nats)",
+    "relevance_spearman": "Agreement of relevance (Spearman)",
+    "relevance_cosine": "Agreement of relevance (cosine)",
 }
 
 

@@ -1,10 +1,14 @@
-"""Panels whose rows are the layers of an `InformationFlowResult`: which ones, their names, their lines of values."""
+"""Panels whose rows are layers: which ones, their names, their lines of values.
+
+Made for `InformationFlowResult`; any result with ``layers`` that have an ``id``, ``findings`` and ``n`` will do.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +21,7 @@ from analyzer.visualizers.series import Pen, Series, sample_sizes
 from analyzer.visualizers.style import MUTED
 
 Value = Estimate | float | int | None
-Read = Callable[[LayerFlow], Value]
+Read = Callable[[Any], Value]
 
 MARKS = {2: "✕", 1: "!", 0: ""}
 """What stands before the name of a layer with an error or a warning."""
@@ -51,9 +55,9 @@ class LayerRows:
     total: int
 
     @classmethod
-    def of(cls, series: Sequence[Series], limit: int | None) -> LayerRows:
+    def of(cls, series: Sequence[Series], limit: int | None, weight: Callable[[Any], float] | None = None) -> LayerRows:
         """The layers that matter most, of models of one architecture."""
-        ids = kept_layers(series, limit)
+        ids = kept_layers(series, limit, weight)
         everything = [layer.id for layer in series[0].result.layers]
         place = {key: i for i, key in enumerate(everything)}
         worst = [worst_severity(s.result.findings) for s in series]
@@ -65,7 +69,7 @@ class LayerRows:
             total=len(everything),
         )
 
-    def layers(self, s: Series) -> list[LayerFlow]:
+    def layers(self, s: Series) -> list[Any]:
         """The rows of one model."""
         return [s.result.layers[place] for place in self.places]
 
@@ -107,13 +111,15 @@ def layer_name(key: str, pen: Pen) -> str:
     return pen.book.label(key, min(NAME_WIDTH * pen.small, 0.48 * pen.points), pen.small)
 
 
-def kept_layers(group: Sequence[Series], limit: int | None) -> list[str]:
+def kept_layers(group: Sequence[Series], limit: int | None, weight: Callable[[Any], float] | None = None) -> list[str]:
     """Ids of the layers that matter most: those that findings name, first and last, then others all along the depth.
 
     Args:
         group: Models of one architecture.
         limit: Most layers to keep.
+        weight: Which of the layers with findings go first; None takes the share of units that are silent or broken.
     """
+    weight = weight or _silent
     ids = [layer.id for layer in group[0].result.layers]
     if limit is None or len(ids) <= limit:
         return ids
@@ -121,7 +127,7 @@ def kept_layers(group: Sequence[Series], limit: int | None) -> list[str]:
 
     def importance(i: int) -> tuple[float, ...]:
         severity = max(one.get(ids[i], -1) for one in worst)
-        return severity, max(_silent(s.result.layers[i]) for s in group), -i
+        return severity, max(weight(s.result.layers[i]) for s in group), -i
 
     named = [i for i, key in enumerate(ids) if any(key in one for one in worst)]
     kept = sorted(named, key=importance, reverse=True)[:limit]
