@@ -12,11 +12,11 @@ HUB := constraints/keras_hub.txt
 READY := $(VENV)/.ready
 PLAIN_READY := $(PLAIN)/.ready
 FLOOR_READY := $(FLOOR)/.ready
-BENCHMARKS = $(filter-out __init__ __main__ common,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS = $(filter-out __init__ __main__ common nets peer_nets peer_tools peers_relevance,$(basename $(notdir $(wildcard benchmarks/*.py))))
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint $(PINS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint format test test-full test-floor bench clean legs legs-full leg-plain \
+.PHONY: help setup demo check lint format test test-full test-floor bench bench-peers clean legs legs-full leg-plain \
 	$(BACKENDS:%=leg-%) $(BACKENDS:%=full-%)
 .DELETE_ON_ERROR:
 
@@ -28,6 +28,7 @@ help:
 	@echo "make check      lint, types, imports and the fast tests on JAX, in under three minutes"
 	@echo "make lint       ruff, mypy --strict, import-linter        make format   ruff, writing"
 	@echo "make bench      the speed ratios of benchmarks/           make clean    remove what make made"
+	@echo "make bench-peers  our relevance beside other libraries', in an environment of their own"
 	@echo "make leg-torch  one leg alone: leg-jax, leg-tensorflow, leg-torch, leg-plain"
 
 # ---- set-up: once, and again when pyproject.toml or the pinned versions change
@@ -102,6 +103,11 @@ bench: $(READY)
 		echo "== $$name on $${KERAS_BACKEND:-jax}"; \
 		KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(VENV)/bin/python -m benchmarks.$$name; \
 	done
+
+# Needs no .venv: the libraries that are compared pin other versions, so they get an environment of their own.
+bench-peers:
+	PYTHON=$(PYTHON) benchmarks/install_peers.sh
+	KERAS_BACKEND=torch build/venv-peers/bin/python -m benchmarks.peers_relevance
 
 clean:
 	rm -rf $(VENV) $(PLAIN) $(FLOOR) demo_results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from analyzer.extraction import features
     from analyzer.inspection.intervene import intervene
     from analyzer.model_analyzer import ModelAnalyzer
+    from analyzer.relevance.compare_methods import compare_methods
+    from analyzer.relevance.explain import explain
+    from analyzer.relevance.registry import register_rule
     from analyzer.visualizers.plot import plot
     from analyzer.visualizers.registry import register_visualizer
 
@@ -27,11 +30,14 @@ _HOMES = {
     "AnalysisResults": "analyzer.data_types.results",
     "DataInput": "analyzer.data_types.data_input",
     "ModelAnalyzer": "analyzer.model_analyzer",
+    "compare_methods": "analyzer.relevance.compare_methods",
+    "explain": "analyzer.relevance.explain",
     "features": "analyzer.extraction",
     "intervene": "analyzer.inspection.intervene",
     "plot": "analyzer.visualizers.plot",
     "recalibrate": "analyzer.analyzers.recalibration",
     "register_analyzer": "analyzer.analyzers.registry",
+    "register_rule": "analyzer.relevance.registry",
     "register_visualizer": "analyzer.visualizers.registry",
 }
 
@@ -40,11 +46,14 @@ __all__ = [
     "AnalysisResults",
     "DataInput",
     "ModelAnalyzer",
+    "compare_methods",
+    "explain",
     "features",
     "intervene",
     "plot",
     "recalibrate",
     "register_analyzer",
+    "register_rule",
     "register_visualizer",
 ]
 

@@ -95,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_plot(commands)
     _add_pareto(commands)
+    _add_explain(commands)
     return parser
 
 
@@ -179,6 +180,44 @@ def _add_pareto(commands: Commands) -> None:
     parser.set_defaults(run=_pareto)
 
 
+def _add_explain(commands: Commands) -> None:
+    text = "explain decisions of a model file: relevance of inputs and layers, by one of many methods"
+    parser = _add_command(commands, "explain", text)
+    parser.add_argument("model", type=Path, metavar="MODEL.keras")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="FILE.npz", help="x, or x_<input> for several inputs"
+    )
+    parser.add_argument("--method", default="auto", metavar="NAME", help="a preset or attribution (default: auto)")
+    parser.add_argument("--output-dir", type=Path, default=Path("explanation"), metavar="DIR")
+    parser.add_argument(
+        "--target",
+        default="predicted",
+        metavar="[OUTPUT=]WORD",
+        help="'predicted' (default), a class (3), several (0,1,2), or a position in the output (1:4)",
+    )
+    parser.add_argument("--task", metavar="WORD", help="what kind of output it is; by its shape otherwise")
+    parser.add_argument("--start", default="output", metavar="output|X", help="what relevance begins with")
+    parser.add_argument("--multiplier", type=float, default=1.0, metavar="X", help="multiplies the start")
+    parser.add_argument("--threshold", type=float, default=0.5, metavar="P", help="of segmentation masks")
+    parser.add_argument(
+        "--unknown", choices=("raise", "gradient"), default="raise", help="what happens at layers without a rule"
+    )
+    parser.add_argument("--layers", default="all", metavar="NAME,…", help="layers to report, 'all' or 'none'")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="most samples per batch")
+    parser.add_argument("--samples", type=int, metavar="N", help="only the first N samples (default: all)")
+    parser.add_argument("--no-plots", action="store_true", help="save results, draw no pictures")
+    parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        dest="modules",
+        help="module that registers your own layers and rules; found in the current folder, too",
+    )
+    options.add_backend_options(parser)
+    parser.set_defaults(run=_explain)
+
+
 def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-on",
@@ -218,6 +257,12 @@ def _pareto(args: argparse.Namespace) -> int:
     from analyzer.commands import pareto
 
     return pareto.run(args)
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from analyzer.commands import explain
+
+    return explain.run(args)
 
 
 def _write_any_character() -> None:

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.analyzers.base import BaseAnalyzer, material
-from analyzer.data_types.comparison import Comparison, LayerCka, ModelPair, PairwiseSimilarity, WeightPca
+from analyzer.analyzers.relevance_agreement import relevance_agreement
+from analyzer.analyzers.relevance_analyzer import relevance_need
+from analyzer.data_types.comparison import (
+    Comparison,
+    LayerCka,
+    ModelPair,
+    PairwiseSimilarity,
+    RelevanceAgreement,
+    WeightPca,
+)
 from analyzer.data_types.outputs import OutputData
 from analyzer.data_types.values import Estimate, Skipped
 from analyzer.data_types.weights import MATRIX_ROLES, TensorStatistics
@@ -45,7 +54,9 @@ class SimilarityAnalyzer(BaseAnalyzer):
 
     def needs(self) -> tuple[Need, ...]:
         """Weights for the map, outputs and representations of the same samples for the rest."""
-        return (*((Weights(),) if self.config.compute_weight_pca else ()), Predictions(), Features())
+        weights = (Weights(),) if self.config.compute_weight_pca else ()
+        relevance = (relevance_need(self.config),) if self.config.analyze_relevance else ()
+        return (*weights, Predictions(), Features(), *relevance)
 
     def analyze(self, results: AnalysisResults, data: DataInput | None, cache: Mapping[str, Any]) -> None:
         """Write ``results.comparison``."""
@@ -64,7 +75,13 @@ class SimilarityAnalyzer(BaseAnalyzer):
             layer_cka=_layer_cka(cache, names),
             agreement=_by_output("agreement", names, outputs, _agreement),
             js_divergence=_by_output("js_divergence", names, outputs, _js),
+            relevance=self._relevance(cache, names),
         )
+
+    def _relevance(self, cache: Mapping[str, Any], names: Sequence[str]) -> RelevanceAgreement | None:
+        if not self.config.analyze_relevance:
+            return None
+        return relevance_agreement(names, _available(cache, names, relevance_need(self.config)), _pairwise)
 
     def _weight_pca(self, cache: Mapping[str, Any], names: Sequence[str]) -> WeightPca | str:
         if not self.config.compute_weight_pca:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-
-from analyzer.backends.torch import jit
+import torch.nn.functional as F  # noqa: N812 - the name that everybody knows it by
+import torch.utils._pytree as pytree
+from torch.fx.experimental.proxy_tensor import make_fx
 
 Tensor = Any
 
@@ -80,7 +80,65 @@ def _padded(
 
 def compile(fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]:
     del convolutions
-    return jit(fn)
+    return _Replayed(fn)
+
+
+class _Replayed:
+    """Records the operations of the first call, forth and back, and from then on runs these alone.
+
+    Nothing of Keras, Python closures or autograd is left in what is run. Operations on the first argument alone (the
+    variables) are run once, as long as it is the same list.
+    """
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+        self._main: Any = None
+        self._prepare: Any = None
+        self._made: list[Tensor] = []
+        self._of: Any = None
+
+    def __call__(self, values: list[Tensor], *rest: Any) -> Any:
+        if self._main is None:
+            self._record(values, rest)
+        if self._of is not values:
+            self._made, self._of = list(self._prepare(*values)), values
+        found = self._main(*self._made, *pytree.tree_leaves(rest))
+        return pytree.tree_unflatten(list(found), self._structure)
+
+    def _record(self, values: list[Tensor], rest: tuple[Any, ...]) -> None:
+        flat, form = pytree.tree_flatten(rest)
+
+        def flattened(*tensors: Tensor) -> list[Tensor]:
+            given = pytree.tree_unflatten(list(tensors[len(values) :]), form)
+            leaves, self._structure = pytree.tree_flatten(self._fn(list(tensors[: len(values)]), *given))
+            return [leaf if torch.is_tensor(leaf) else torch.as_tensor(leaf) for leaf in leaves]
+
+        recorded = make_fx(flattened)(*values, *flat)
+        recorded.graph.eliminate_dead_code()
+        self._prepare, self._main = _split(recorded, len(values))
+
+
+def _split(recorded: torch.fx.GraphModule, n: int) -> tuple[Any, Any]:
+    """One graph for what follows from the first n arguments alone, and one for the rest."""
+    nodes = list(recorded.graph.nodes)
+    arguments = [node for node in nodes if node.op == "placeholder"]
+    early: set[Any] = set(arguments[:n])
+    for node in nodes:
+        from_early = bool(node.all_input_nodes) and early.issuperset(node.all_input_nodes)
+        if node.op == "get_attr" or (node.op == "call_function" and from_early):
+            early.add(node)
+    handed = [node for node in nodes if node in early and any(user not in early for user in node.users)]
+    prepare, main = torch.fx.Graph(), torch.fx.Graph()
+    copied: dict[Any, Any] = {}
+    for node in nodes:
+        if node in early:
+            copied[node] = prepare.node_copy(node, lambda one: copied[one])
+    prepare.output(tuple(copied[node] for node in handed))
+    moved: dict[Any, Any] = {node: main.placeholder(f"made_{i}") for i, node in enumerate(handed)}
+    for node in nodes:
+        if node not in early:
+            moved[node] = main.node_copy(node, lambda one: moved[one])
+    return torch.fx.GraphModule(recorded, prepare), torch.fx.GraphModule(recorded, main)
 
 
 def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:

@@ -127,6 +127,40 @@ def copy_mask(new: Any, old: Any) -> Any:
     return new
 
 
+def drop_mask(tensor: Any) -> None:
+    """Take away the mask that Keras hung on a tensor."""
+    if getattr(tensor, "_keras_mask", None) is not None:
+        tensor._keras_mask = None
+
+
+def attends_as_keras(layer: Any) -> bool:
+    """Whether a layer of the kind of `keras.layers.MultiHeadAttention` computes attention as its base in Keras does."""
+    base: Any = next(one for one in type(layer).__mro__ if one.__module__.partition(".")[0] == "keras")
+    return bool(type(layer)._compute_attention is base._compute_attention)
+
+
+@contextlib.contextmanager
+def attention_by(
+    layer: keras.layers.Layer, compute: Callable[..., Any], gate: Callable[[Any, Callable[..., Any]], Any]
+) -> Iterator[None]:
+    """Let a layer of the kind of `keras.layers.MultiHeadAttention` compute attention by another function.
+
+    Masks, projections and their order stay the layer's own. A class that computes attention in its own way keeps it.
+
+    Args:
+        layer: The layer.
+        compute: What stands for ``_compute_attention``: Keras' way for users to change attention.
+        gate: Receives what the gate's projection is called with and the projection, where there is a gate.
+    """
+    with contextlib.ExitStack() as stack:
+        if attends_as_keras(layer):
+            stack.enter_context(replaced(layer, "_compute_attention", compute))
+        opened = getattr(layer, "_gate_dense", None)
+        if opened is not None:
+            stack.enter_context(replaced(layer, "_gate_dense", lambda x: gate(x, opened)))
+        yield
+
+
 @contextlib.contextmanager
 def keras_state_guard() -> Iterator[None]:
     """Leave Keras' process-wide state as it was: the global seed generator and the counters behind automatic names."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 
@@ -30,12 +31,25 @@ def initial_rms(layer: keras.layers.Layer, name: str, shape: tuple[int, ...]) ->
     Returns:
         Root mean square and name; None where the layer tells no initialiser of a known kind.
     """
-    attribute = "depthwise_initializer" if isinstance(layer, DEPTHWISE) and name == "kernel" else None
-    initializer = getattr(layer, attribute or _ATTRIBUTE.get(name, f"{name}_initializer"), None)
+    initializer = initializer_of(layer, name)
     if initializer is None:
         return None
     rms = _rms(initializer, shape, _einsum_axes(layer, name))
     return None if rms is None else (rms, type(initializer).__name__)
+
+
+def initializer_of(layer: keras.layers.Layer, name: str) -> Any | None:
+    """The initialiser that a layer gives to one of its variables.
+
+    Args:
+        layer: The layer that owns the variable.
+        name: The variable's own name.
+
+    Returns:
+        The initialiser, or None where the layer tells none.
+    """
+    attribute = "depthwise_initializer" if isinstance(layer, DEPTHWISE) and name == "kernel" else None
+    return getattr(layer, attribute or _ATTRIBUTE.get(name, f"{name}_initializer"), None)
 
 
 def _rms(initializer: object, shape: tuple[int, ...], axes: tuple[list[int], list[int]] | None) -> float | None:

@@ -95,14 +95,12 @@ def every_call(view: ModelView) -> dict[tuple[int, int], LayerCall]:
     Args:
         view: The opened model.
     """
-    return {
-        (entry.place, call): LayerCall(
-            id=entry.info.id if call == 0 else f"{entry.info.id}@{call + 1}", layer=entry.info, place=entry.place, call=call
-        )
-        for entry in _entries(view)
-        if entry.place is not None
-        for call in range(entry.ran)
-    }
+    found = {}
+    for entry in _entries(view):
+        for call in range(entry.ran if entry.place is not None else 0):
+            name = entry.info.id if call == 0 else f"{entry.info.id}@{call + 1}"
+            found[entry.place or 0, call] = LayerCall(id=name, layer=entry.info, place=entry.place, call=call)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

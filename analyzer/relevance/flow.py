@@ -52,6 +52,7 @@ class Record:
         rule: The rules applied.
         input_shapes: Shapes of what came in, for the traced batch.
         output_shapes: Likewise of what went out.
+        shared: Whether something here is booked for all samples at once: how much of it each one had is not known.
     """
 
     number: int
@@ -62,6 +63,7 @@ class Record:
     rule: list[str] = field(default_factory=list)
     input_shapes: list[tuple[int, ...]] = field(default_factory=list)
     output_shapes: list[tuple[int, ...]] = field(default_factory=list)
+    shared: bool = False
 
 
 @dataclass(kw_only=True)
@@ -160,7 +162,10 @@ class Flow:
         """The tensor of zeros for something reported."""
         slot = Slot(kind, owner, name)
         self.wanted[slot] = (tuple(int(size) for size in shape), dtype)
-        return ops.zeros(shape, dtype) if self.slots is None else self.slots[slot]
+        if self.slots is not None:
+            return self.slots[slot]
+        # What is booked depends on its slot: also while finding out, so that both passes see the same.
+        return ops.zeros(shape, dtype) + ops.cast(ops.sum(self.sources[0][:0]), dtype)
 
     def constant(self, make: Callable[[], Any]) -> Tensor:
         """A host array computed once per program and handed to it as an argument."""

@@ -28,6 +28,7 @@ class Linear:
         product: Linear in input and kernel.
         scaling: How a factor is put into the kernel; None where nothing can be folded in.
         value: What the layer itself computes, where that is not the product; None elsewhere.
+        activation: Name of the activation that follows in the same layer.
         factor: What a folded normalisation multiplies channels with; None without one.
         offset: What it adds.
     """
@@ -39,6 +40,7 @@ class Linear:
     product: Callable[[Tensor, Tensor], Tensor]
     scaling: Scaling | None = None
     value: Tensor | None = None
+    activation: str = "linear"
     factor: Tensor | None = None
     offset: Tensor | None = None
     _signed: Tensor | None = field(default=None, repr=False)
@@ -47,6 +49,11 @@ class Linear:
     def nonnegative(self) -> bool:
         """Whether no input can be negative."""
         return self.flow.is_nonnegative(self.x)
+
+    @property
+    def pair(self) -> int | None:
+        """How many samples there are where two maps travel together, one after the other; None for one map."""
+        return int(self.flow.sources[0].shape[0]) // 2 if self.flow.preset.contrastive else None
 
     @property
     def bias(self) -> Tensor | None:

@@ -14,8 +14,10 @@ import keras
 
 from analyzer.relevance.flow import Flow, Tensor
 from analyzer.relevance.public_ops import ops
-from analyzer.relevance.registry import handles_operations, operation_handler
+from analyzer.relevance.registry import Handler, handles_operations, operation_handler
+from analyzer.relevance.tokens import LOOKING_UP, carry, follow, shadowed
 from analyzer.relevance.visit import Visit
+from analyzer.relevance.written_activations import FUNCTIONS, activation_rule
 
 MOVING = [
     "append",
@@ -50,7 +52,6 @@ MOVING = [
     "split",
     "squeeze",
     "swapaxes",
-    "take",
     "take_along_axis",
     "tile",
     "transpose",
@@ -201,7 +202,6 @@ NONDIFFERENTIABLE = [
     "ndim",
     "nonzero",
     "not_equal",
-    "one_hot",
     "ones",
     "ones_like",
     "round",
@@ -243,7 +243,9 @@ NONDIFFERENTIABLE = [
 
 @handles_operations(*MOVING)
 def moving(visit: Visit, *args: Any, **kwargs: Any) -> Any:
-    return visit.natural(*args, **kwargs)
+    y = visit.natural(*args, **kwargs)
+    follow(visit.flow, visit.operation, visit.call, args, kwargs, y)
+    return y
 
 
 @handles_operations(*JOINING, *REDUCING)
@@ -284,6 +286,24 @@ def elementwise(visit: Visit, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 def constant(visit: Visit, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     visit.record.rule.append("constant")
     return visit.call(ops.stop_gradient(x), *args, **kwargs)
+
+
+@handles_operations("power")
+def power(visit: Visit, x1: Any, x2: Any) -> Tensor:
+    """The identity rule for the base, or the exponent, that depends on the input."""
+    first, second = visit.flow.depends(x1), visit.flow.depends(x2)
+    if first and second:
+        raise visit.refuse("a power whose base and exponent both depend on the input has no rule.")
+    x = visit.enter(x1 if first else x2)
+    still = ops.stop_gradient(x)
+    y = visit.call(still, x2) if first else visit.call(x1, still)
+    return visit.leave(visit.flow.mark(visit.identity(x, y), nonnegative=x2 == 2 if isinstance(x2, int) else False))
+
+
+@handles_operations(*NONDIFFERENTIABLE)
+def opaque(visit: Visit, *args: Any, **kwargs: Any) -> Any:
+    """Nothing flows back."""
+    return visit.call(*args, **kwargs)
 
 
 @handles_operations("softmax")
@@ -331,33 +351,37 @@ def patched_namespace(flow: Flow) -> Iterator[None]:
     thread = threading.get_ident()
     calls: Counter[tuple[int, str]] = Counter()
 
-    def wrapped(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(name: str, original: Callable[..., Any], rule: Handler | None) -> Callable[..., Any]:
         @functools.wraps(original)
         def operation(*args: Any, **kwargs: Any) -> Any:
             if threading.get_ident() != thread or not flow.user_code or name in NONDIFFERENTIABLE:
                 return original(*args, **kwargs)
             if not any(flow.depends(t) for t in keras.tree.flatten((args, kwargs)) if keras.ops.is_tensor(t)):
-                return original(*args, **kwargs)
+                if not shadowed(flow, (args, kwargs)):
+                    return original(*args, **kwargs)
+                if name not in LOOKING_UP:
+                    return carry(flow, name, original, args, kwargs)
             owner = flow.current
             calls[owner.number, name] += 1
             count = calls[owner.number, name]
             label = f"{owner.id}/{name}" + (f"#{count}" if count > 1 else "")
             with flow.call(label, name) as record:
                 visit = Visit(flow=flow, layer=None, record=record, call=original)
-                handler = operation_handler(name)
-                if handler is None:
+                if rule is None:
                     flow.unknown.append(f"keras.ops.{name} in {owner.id}")
                     record.rule.append("gradient, no rule")
                     return visit.natural(*args, nonnegative=False, **kwargs)
-                return handler(visit, *args, **kwargs)
+                return rule(visit, *args, **kwargs)
 
         return operation
 
-    originals = {name: getattr(keras.ops, name) for name in names}
-    try:
-        for name, original in originals.items():
-            setattr(keras.ops, name, wrapped(name, original))
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            original = getattr(keras.ops, name)
+            stack.callback(setattr, keras.ops, name, original)
+            setattr(keras.ops, name, wrapped(name, original, operation_handler(name)))
+        for name in FUNCTIONS:
+            original = getattr(keras.activations, name)
+            stack.callback(setattr, keras.activations, name, original)
+            setattr(keras.activations, name, wrapped(name, original, activation_rule))
         yield
-    finally:
-        for name, original in originals.items():
-            setattr(keras.ops, name, original)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from analyzer.config import check_names
 from analyzer.errors import ConfigError
+from analyzer.relevance.contrastive import Contrastive
 from analyzer.relevance.rules import AlphaBeta, Epsilon, Flat, Gamma, Magnitude, Rule, WSquare, ZBox, ZPlus
 
 Attention = Literal["attn_lrp", "cp_lrp"]
@@ -40,7 +41,8 @@ class Preset:
         pooling: Max-pooling: ``"winner"`` takes all, or ``"proportional"`` to the values in the window.
         batch_normalization: ``"fold"`` into the linear layer before it where there is one, else as ``"affine"`` map;
             or ``"pass"`` relevance unchanged.
-        contrastive: Whether two maps travel together; see `contrastive`.
+        contrastive: Whether two maps travel together, for what is explained and for its alternatives; see
+            `contrastive`.
     """
 
     name: str
@@ -157,9 +159,23 @@ def cp_lrp() -> Preset:
 
 
 def magnitude() -> Preset:
-    """The magnitude flow of DLBacktrace's default mode (arXiv 2411.12643)."""
-    rule = Magnitude()
+    """The magnitude flow of DLBacktrace's default mode, with its activation ranges (arXiv 2411.12643)."""
+    rule = Magnitude(gates=True)
     return Preset(name="magnitude", dense=rule, convolution=rule, recurrent=rule, attention="cp_lrp", sum="magnitude")
+
+
+def contrastive() -> Preset:
+    """DLBacktrace's contrastive mode: one map for what is explained, one for all other outputs (arXiv 2411.12643)."""
+    rule = Contrastive()
+    return Preset(
+        name="contrastive",
+        dense=rule,
+        convolution=rule,
+        recurrent=rule,
+        attention="cp_lrp",
+        sum="magnitude",
+        contrastive=True,
+    )
 
 
 PRESETS = {
@@ -178,6 +194,7 @@ PRESETS = {
         attn_lrp,
         cp_lrp,
         magnitude,
+        contrastive,
     )
 }
 """Functions that make a preset, by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from analyzer.backends import engine, relevance_ops
 from analyzer.errors import Unsupported
-from analyzer.inspection.inputs import count
+from analyzer.inspection.inputs import count, fixed_batch_size
+from analyzer.relevance.alternatives import contrasted
 from analyzer.relevance.flow import Flow, Options, Record, Slot, Tensor, is_float
 from analyzer.relevance.public_ops import ops
 from analyzer.relevance.rules import Flat, WSquare, ZBox
@@ -36,6 +38,7 @@ class Passed:
         inputs: Relevance of each input, ``(k, n, ...)``.
         maps: By number of the call and of its output: its value ``(n, ...)`` and relevance ``(k, n, ...)``.
         booked: By number of the call and column of the ledger: amounts ``(k, n)``.
+        against: The second map, where two travel together; else None.
     """
 
     score: NDArray[np.float32]
@@ -43,6 +46,18 @@ class Passed:
     inputs: Arrays
     maps: dict[tuple[int, int], tuple[NDArray[Any], NDArray[Any]]]
     booked: dict[tuple[int, str], NDArray[np.float64]]
+    against: Passed | None = None
+
+    def rows(self, index: slice) -> Passed:
+        """The same for some of the rows."""
+        return Passed(
+            score=self.score[:, index],
+            chosen=self.chosen[:, index],
+            inputs=[t[:, index] for t in self.inputs],
+            maps={key: (value[index], relevance[:, index]) for key, (value, relevance) in self.maps.items()},
+            booked={key: amount[:, index] for key, amount in self.booked.items()},
+            against=None if self.against is None else self.against.rows(index),
+        )
 
 
 class Program:
@@ -68,6 +83,9 @@ class Program:
         self.plan, self.target = plan, target
         self.options = dataclasses.replace(options, foldable=_foldable(plan, options))
         self.rows = count(example)
+        # Two maps travel together as two copies of each sample, one after the other.
+        self.copies = 2 if options.preset.contrastive else 1
+        _check_copies(self.copies, plan)
         self.structure = keras.tree.map_structure(lambda _: 0, example)
         self.records: list[Record] = []
         self.unknown: list[str] = []
@@ -78,46 +96,51 @@ class Program:
         convolutions = any("Conv" in record.kind or record.kind == "conv" for record in self.records)
         self._program = relevance_ops().compile(self._step, convolutions=convolutions)
 
-    def run(self, x: Any, rows: NDArray[np.int64] | None = None, values: Mapping[int, Any] | None = None) -> Passed:
+    def run(self, x: Any, index: NDArray[np.int32] | None = None, values: Mapping[int, Any] | None = None) -> Passed:
         """One batch.
 
         Args:
             x: Inputs, as many rows as the example had.
-            rows: Which of all samples these are, for targets that differ between them; None for the first.
+            index: Positions explained, from `Target.indices`; None for those of the first samples.
             values: Values that stand for those of variables, by ``id`` of the variable.
         """
         flat = [ops.convert_to_tensor(t) for t in keras.tree.flatten(x)]
-        index = ops.convert_to_tensor(self.target.indices(np.arange(self.rows) if rows is None else rows))
+        index = ops.convert_to_tensor(self.target.indices(np.arange(self.rows)) if index is None else index)
         with engine().inference():
-            brought = self._program(self._values(values), flat, self._constants(), index)
+            brought = self._program(self._weights if values is None else self._values(values), flat, index)
         return self._on_host(brought)
 
     def release(self) -> None:
         """Drop the compiled program."""
         engine().release([self._program])
 
+    @functools.cached_property
+    def _weights(self) -> list[Tensor]:
+        """The model's own values, as they are at the first batch, and the constants that were prepared."""
+        return self._values()
+
     def _values(self, values: Mapping[int, Any] | None = None) -> list[Tensor]:
         given = values or {}
-        return [ops.stop_gradient(ops.convert_to_tensor(given.get(id(v), v.value))) for v in self.plan.view.state]
-
-    def _constants(self) -> list[Tensor]:
-        return [ops.convert_to_tensor(array) for array in self._prepared]
+        own = [ops.stop_gradient(ops.convert_to_tensor(given.get(id(v), v.value))) for v in self.plan.view.state]
+        return [*own, *(ops.convert_to_tensor(array) for array in self._prepared)]
 
     # ---- tracing
     def _find_out(self, example: Any) -> None:
         """Trace until every folding that was planned really happens."""
-        flat = [ops.convert_to_tensor(t) for t in keras.tree.flatten(example)]
+        given = [ops.convert_to_tensor(t) for t in keras.tree.flatten(example)]
         index = ops.convert_to_tensor(self.target.indices(np.zeros(self.rows, np.int64)))
         flows: list[Flow] = []
 
         def traced(values: list[Tensor], flat: list[Tensor], index: Tensor) -> None:
+            flat, index = self._copied(flat), self._copied([index], axis=1)[0]
+
             def forward(leaves: list[Tensor]) -> tuple[Tensor, list[Any]]:
                 return self._forward(values, flat, index, leaves, {}, flows)
 
             relevance_ops().pull(forward, self._sources(flat), _one_by_one)
 
         while True:
-            engine().trace(traced, self._values(), flat, index)
+            engine().trace(traced, self._values(), given, index)
             flow = flows[-1]
             left = {before.record.id for before, _, _ in flow.folded.values()}
             if not left:
@@ -127,6 +150,9 @@ class Program:
         self._slots, self._prepared = flow.wanted, flow.constants
         if self.unknown and self.options.unknown == "raise":
             raise Unsupported(_no_rule(self.unknown))
+
+    def _copied(self, tensors: Sequence[Tensor], axis: int = 0) -> list[Tensor]:
+        return [ops.concatenate([t] * self.copies, axis=axis) if self.copies > 1 else t for t in tensors]
 
     def _sources(self, flat: Sequence[Tensor]) -> list[Tensor]:
         """What is always differentiated for: float inputs, and zeros that stand for tokens (and for zero inputs)."""
@@ -157,12 +183,18 @@ class Program:
         mapping = list(zip(self.plan.view.state, values, strict=True))
         with keras.StatelessScope(state_mapping=mapping):
             outputs = run_model(flow, self.plan, x)
-            score, chosen = self.target.score(self.plan.view.model, outputs, index)
+            model = self.plan.view.model
+            if self.options.preset.contrastive:
+                score, chosen = contrasted(self.target, model, outputs, index)
+            else:
+                score, chosen = self.target.score(model, outputs, index)
         kept = [flow.values[slot] for slot in flow.wanted if slot.kind == "map"]
         return score, [chosen, kept]
 
-    def _step(self, values: list[Tensor], flat: list[Tensor], prepared: list[Tensor], index: Tensor) -> list[Any]:
+    def _step(self, weights: list[Tensor], flat: list[Tensor], index: Tensor) -> list[Any]:
         """The program: flat lists of tensors."""
+        values, prepared = weights[: len(self.plan.view.state)], weights[len(self.plan.view.state) :]
+        flat, index = self._copied(flat), self._copied([index], axis=1)[0]
         sources = self._sources(flat)
         zeros = [ops.zeros(shape, dtype) for shape, dtype in self._slots.values()]
 
@@ -195,8 +227,8 @@ class Program:
         booked: dict[tuple[int, str], NDArray[np.float64]] = {}
         for slot, amount in zip([s for s in self._slots if s.kind != "map"], books, strict=True):
             key = (slot.owner, slot.kind)
-            booked[key] = booked.get(key, 0.0) + _per_sample(amount.astype(np.float64), self.rows)
-        return Passed(
+            booked[key] = booked.get(key, 0.0) + _per_sample(amount.astype(np.float64), self.rows * self.copies)
+        passed = Passed(
             score=score,
             chosen=chosen,
             inputs=of_inputs,
@@ -205,6 +237,19 @@ class Program:
                 for slot, value, relevance in zip(map_slots, kept, maps, strict=True)
             },
             booked=booked,
+        )
+        if self.copies == 1:
+            return passed
+        first, second = passed.rows(slice(0, self.rows)), passed.rows(slice(self.rows, None))
+        return dataclasses.replace(first, against=second)
+
+
+def _check_copies(copies: int, plan: Plan) -> None:
+    fixed = fixed_batch_size(plan.view.model)
+    if copies > 1 and fixed:
+        raise Unsupported(
+            f"A contrastive explanation runs two copies of each sample, but the model fixes its batch size to {fixed}. "
+            "Build it with an open batch size, or choose another method."
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,21 +10,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analyzer.backends import engine
 from analyzer.data_types.explanation import LEDGER_COLUMNS, Explanation, Statistics, Step
-from analyzer.errors import DataError, DeviceMemoryError
-from analyzer.inspection import inputs
+from analyzer.errors import DataError
 from analyzer.inspection.selection import Layers, select_calls
 from analyzer.inspection.view import ModelView
+from analyzer.relevance.alternatives import check_contrast
 from analyzer.relevance.auto import choose
+from analyzer.relevance.batching import in_batches
 from analyzer.relevance.flow import Options
 from analyzer.relevance.ledger import Books
 from analyzer.relevance.presets import Preset, preset_of
 from analyzer.relevance.program import Passed, Program
+from analyzer.relevance.program_cache import program_for
 from analyzer.relevance.targets import Target
 from analyzer.relevance.tracing import Plan, plan
 
 Progress = Callable[[str, int, int], None]
+
+AMOUNTS = LEDGER_COLUMNS[:-1]
 
 
 def propagate(
@@ -55,10 +57,12 @@ def propagate(
     """
     planned = plan(view)
     preset, why = choose(planned) if method == "auto" else (preset_of(method), "")
-    options = Options(preset=preset, unknown=unknown, ledger=layers is not None, maps=_maps(planned, layers))
+    if preset.contrastive:
+        check_contrast(target)
+    options = Options(preset=preset, unknown=unknown, ledger=layers is not None, maps=chosen_calls(planned, layers))
     batches = list(passes(planned, options, target, arranged, batch_size, progress, values))
     program = batches[-1][0]
-    return _explanation(program, [passed for _, passed in batches], _input_names(view, arranged), why)
+    return _explanation(program, target, [passed for _, passed in batches], input_names(view, arranged), why)
 
 
 def passes(
@@ -85,42 +89,33 @@ def passes(
         DataError: If what is explained is not finite.
         DeviceMemoryError: If a single sample does not fit.
     """
-    n, fixed = inputs.count(arranged), inputs.fixed_batch_size(planned.view.model)
-    size = fixed or math.ceil(n / math.ceil(n / batch_size))
-    start, program = 0, None
-    while start < n:
-        real = np.arange(start, min(start + size, n))
-        rows = np.concatenate([real, np.full(size - len(real), real[0])])
-        batch = inputs.take(arranged, rows)
-        try:
-            program = program or Program(planned, options, target, batch)
-            passed = program.run(batch, rows, values)
-        except Exception as error:
-            if not engine().is_out_of_memory(error):
-                raise
-            if fixed or size == 1:
-                raise DeviceMemoryError(
-                    f"The model {planned.view.model.name!r} with the relevance of its layers does not fit into memory "
-                    f"for {size} sample(s). Ask for fewer layers, layers=None for the inputs alone, or a larger device."
-                ) from error
-            size, program = max(1, size // 2), None
-            continue
-        yield program, _checked(_cut(passed, len(real)), start)
-        start += len(real)
-        if progress is not None:
-            progress("relevance", start, n)
-    if program is not None:
-        program.release()
+    program: Program | None = None
+    own = True
 
+    def run(batch: Any, rows: NDArray[np.int64], real: int) -> tuple[Program, Passed]:
+        nonlocal program, own
+        if program is None:
+            model = planned.view.model
+            program, own = program_for(model, options, target, batch, lambda: Program(planned, options, target, batch))
+        passed = program.run(batch, target.indices(rows), values)
+        return program, _checked(passed.rows(slice(0, real)), int(rows[0]))
 
-def _cut(passed: Passed, n: int) -> Passed:
-    return Passed(
-        score=passed.score[:, :n],
-        chosen=passed.chosen[:, :n],
-        inputs=[t[:, :n] for t in passed.inputs],
-        maps={key: (value[:n], relevance[:, :n]) for key, (value, relevance) in passed.maps.items()},
-        booked={key: amount[:, :n] for key, amount in passed.booked.items()},
+    def forget() -> None:
+        nonlocal program
+        program = None
+
+    yield from in_batches(
+        planned.view.model,
+        arranged,
+        batch_size,
+        run,
+        forget=forget,
+        too_large="with the relevance of its layers. Ask for fewer layers, layers=None for the inputs, or a larger "
+        "device.",
+        told=None if progress is None else lambda done, n: progress("relevance", done, n),
     )
+    if program is not None and own:
+        program.release()
 
 
 def _checked(passed: Passed, start: int) -> Passed:
@@ -133,7 +128,8 @@ def _checked(passed: Passed, start: int) -> Passed:
     return passed
 
 
-def _maps(planned: Plan, layers: Layers | str) -> frozenset[str]:
+def chosen_calls(planned: Plan, layers: Layers | str) -> frozenset[str]:
+    """Ids of the calls that ``layers=`` stands for."""
     if layers is None:
         return frozenset()
     if isinstance(layers, str) and layers == "all":
@@ -141,7 +137,8 @@ def _maps(planned: Plan, layers: Layers | str) -> frozenset[str]:
     return frozenset(call.id for call in select_calls(planned.view, layers))
 
 
-def _input_names(view: ModelView, arranged: Any) -> list[str]:
+def input_names(view: ModelView, arranged: Any) -> list[str]:
+    """Names of the inputs, in the order in which samples are flattened."""
     declared = [tensor.name for tensor in getattr(view.model, "inputs", None) or ()]
     flat = keras.tree.flatten_with_path(arranged)
     if len(declared) == len(flat):
@@ -150,43 +147,63 @@ def _input_names(view: ModelView, arranged: Any) -> list[str]:
     return ["/".join(map(str, path)) or "input" for path, _ in flat]
 
 
-def _explanation(program: Program, passed: list[Passed], names: list[str], why: str) -> Explanation:
-    score = np.concatenate([one.score for one in passed], axis=1).astype(np.float64)
+def _explanation(program: Program, target: Target, passed: list[Passed], names: list[str], why: str) -> Explanation:
+    opposing = [one.against for one in passed if one.against is not None]
     chosen = np.concatenate([one.chosen for one in passed], axis=1)
-    of_inputs = [np.concatenate(parts, axis=1) for parts in zip(*(one.inputs for one in passed), strict=True)]
+    score = _scores(passed)
     single = len(score) == 1
 
-    def unwrapped(array: NDArray[Any]) -> NDArray[Any]:
-        return array[0] if single else array
+    def unwrapped(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return {name: array[0] if single else array for name, array in arrays.items()}
 
-    layers = {_map_name(program, key): unwrapped(relevance) for key, (_, relevance) in _joined_maps(passed).items()}
+    def of_inputs(passed: list[Passed]) -> dict[str, NDArray[Any]]:
+        return unwrapped(dict(zip(names, _inputs(passed), strict=True)))
+
+    def of_layers(passed: list[Passed]) -> dict[str, NDArray[Any]]:
+        return unwrapped({_map_name(program, key): one for key, (_, one) in _joined_maps(passed).items()})
+
     notes = [why] if why else []
     if program.unknown:
         notes.append(f"Without a rule, by their gradient: {', '.join(program.unknown)}.")
     return Explanation(
         method=program.options.preset.name,
-        inputs=dict(zip(names, map(unwrapped, of_inputs), strict=True)),
-        layers=layers,
-        target=program.target.text,
-        targets=None if (chosen < 0).all() else unwrapped(chosen.astype(np.int64)),
-        output=unwrapped(score),
-        ledger=_ledger(program, passed, score, of_inputs),
+        inputs=of_inputs(passed),
+        layers=of_layers(passed),
+        target=target.text,
+        targets=None if (chosen < 0).all() else (chosen[0] if single else chosen).astype(np.int64),
+        output=score[0] if single else score,
+        ledger=_ledger(program, [*passed, *opposing]),
         trace=_trace(program, passed),
+        against=of_inputs(opposing) if opposing else None,
+        layers_against=of_layers(opposing) if opposing else None,
         notes=tuple(notes),
     )
 
 
-def _ledger(program: Program, passed: list[Passed], score: NDArray[Any], of_inputs: list[NDArray[Any]]) -> pd.DataFrame:
+def _scores(passed: list[Passed]) -> NDArray[np.float64]:
+    return np.concatenate([one.score for one in passed], axis=1).astype(np.float64)
+
+
+def _inputs(passed: list[Passed]) -> list[NDArray[Any]]:
+    return [np.concatenate(parts, axis=1) for parts in zip(*(one.inputs for one in passed), strict=True)]
+
+
+def _ledger(program: Program, passed: list[Passed]) -> pd.DataFrame:
+    """The books; of two maps that travel together, their sum, and the largest fraction in either."""
     if not program.options.ledger:
         return pd.DataFrame(columns=list(LEDGER_COLUMNS))
-    wide = [array.astype(np.float64).reshape(*array.shape[:2], -1) for array in of_inputs]
-    return Books(
+    score = _scores(passed)
+    wide = [array.astype(np.float64).reshape(*array.shape[:2], -1) for array in _inputs(passed)]
+    frame = Books(
         records=program.records,
         booked={key: np.concatenate([one.booked[key] for one in passed], axis=1) for key in passed[0].booked},
         score=score,
         inputs=sum((array.sum(-1) for array in wide), np.zeros_like(score)),
         magnitude=sum((np.abs(array).sum(-1) for array in wide), np.zeros_like(score)),
     ).frame()
+    # A map is a row of its own, and amounts are means over rows.
+    frame[list(AMOUNTS)] *= program.copies
+    return frame
 
 
 def _joined_maps(passed: list[Passed]) -> dict[tuple[int, int], tuple[NDArray[Any], NDArray[Any]]]:

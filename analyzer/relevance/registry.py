@@ -88,6 +88,6 @@ def operation_name(operation: Any) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
 
 
-def is_of_keras(place: Any) -> bool:
-    """Whether a layer's class comes with Keras."""
-    return type(place).__module__.partition(".")[0] == "keras"
+def is_of_keras(layer: keras.layers.Layer) -> bool:
+    """Whether a layer's class is one that Keras offers; those of its ready-made applications are like a user's own."""
+    return getattr(keras.layers, type(layer).__name__, None) is type(layer)

@@ -14,7 +14,7 @@ from analyzer.config import check_names
 from analyzer.errors import ConfigError, DataError
 from analyzer.inspection.trace import Head, named_outputs
 from analyzer.inspection.view import ModelView
-from analyzer.relevance.flow import Tensor
+from analyzer.relevance.flow import Tensor, is_float
 from analyzer.relevance.public_ops import ops
 from analyzer.relevance.rules import STABILISER, stabilised
 
@@ -92,32 +92,58 @@ class Target:
             ``(k, n)`` amounts, float32; and the positions explained, ``(k, n)``, -1 where there is none.
         """
         if self.function is not None:
-            value = ops.cast(ops.convert_to_tensor(self.function(outputs)), "float32")
-            return ops.reshape(self._started(value), (1, -1)), -ops.ones((1, value.shape[0]), "int32")
+            value = self._of_function(outputs)
+            return self._started(value)[None], -ops.ones((1, value.shape[0]), "int32")
         named = named_outputs(model, outputs)
         logits = ops.cast(named[self.head][1], "float32")
         flat = ops.reshape(logits, (logits.shape[0], -1))
-        if self.task == "segmentation" and self.index is None:
-            return self._masked(logits), -ops.ones((1, flat.shape[0]), "int32")
-        if self.index is None:
-            return self._selected(flat), -ops.ones((1, flat.shape[0]), "int32")
+        weights = self.weights(model, outputs)
+        if weights is not None:
+            return ops.reshape(ops.sum(flat * weights, axis=-1), (1, -1)), -ops.ones((1, flat.shape[0]), "int32")
         return self._chosen(flat, index)
 
+    def factor(self, value: Tensor) -> Tensor | float:
+        """What a value explained is multiplied with so that relevance begins as was asked; a constant."""
+        if self.start == "output":
+            return self.multiplier
+        return float(self.start) * self.multiplier / stabilised(ops.stop_gradient(value), STABILISER)
+
+    def weights(self, model: keras.Model, outputs: Any) -> Tensor | None:
+        """How much each value of the output counts where many are explained together (a mask, a box): ``(n, values)``.
+
+        The start is the sum of ``weights * values``. None where a position or a function is explained.
+
+        Args:
+            model: The model.
+            outputs: What it returned, last activations cut.
+        """
+        if self.function is not None or self.index is not None:
+            return None
+        logits = ops.cast(named_outputs(model, outputs)[self.head][1], "float32")
+        flat = ops.stop_gradient(ops.reshape(logits, (logits.shape[0], -1)))
+        mask = self._mask(logits) if self.task == "segmentation" else ops.ones_like(flat)
+        count = 1 if self.start == "output" else ops.maximum(ops.sum(mask, axis=-1, keepdims=True), 1)
+        return mask * self.factor(flat) / count
+
+    def _of_function(self, outputs: Any) -> Tensor:
+        """What a callable target makes of the outputs, ``(n,)``."""
+        assert self.function is not None  # noqa: S101 - only asked of callable targets
+        value = self.function(outputs)
+        rows = keras.tree.flatten(outputs)[0].shape[0]
+        known = keras.ops.is_tensor(value) and tuple(value.shape) in ((rows,), (rows, 1))
+        if not known or not is_float(value):
+            got = f"shape {tuple(value.shape)} and dtype {value.dtype}" if hasattr(value, "shape") else repr(value)
+            raise ConfigError(
+                f"The target {self.text!r} returned {got} for a batch of {rows} samples: expected one float number for "
+                f"each, a tensor of shape ({rows},), made of the outputs with keras.ops."
+            )
+        return ops.cast(ops.reshape(value, (rows,)), "float32")
+
     def _started(self, value: Tensor) -> Tensor:
-        if self.start == "output":
-            return value * self.multiplier
-        return value * (float(self.start) * self.multiplier / stabilised(ops.stop_gradient(value), STABILISER))
+        return value * self.factor(value)
 
-    def _selected(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The sum of all values, or of those in a mask; a start that is a number is divided among them."""
-        mask = ops.ones_like(values) if mask is None else mask
-        if self.start == "output":
-            return ops.reshape(ops.sum(values * mask, axis=-1) * self.multiplier, (1, -1))
-        count = ops.maximum(ops.sum(mask, axis=-1, keepdims=True), 1)
-        weight = float(self.start) * self.multiplier * mask / count / stabilised(ops.stop_gradient(values), STABILISER)
-        return ops.reshape(ops.sum(values * weight, axis=-1), (1, -1))
-
-    def _masked(self, logits: Tensor) -> Tensor:
+    def _mask(self, logits: Tensor) -> Tensor:
+        """Pixels of the mask, ``(n, values)``, 1 or 0."""
         rows, classes = logits.shape[0], logits.shape[-1]
         still = ops.stop_gradient(logits)
         if classes == 1:
@@ -125,7 +151,7 @@ class Target:
         else:
             chosen = ops.argmax(still, axis=-1) if self.channel is None else self.channel
             mask = ops.logical_and(ops.one_hot(chosen, classes) > 0, ops.softmax(still, axis=-1) > self.threshold)
-        return self._selected(ops.reshape(logits, (rows, -1)), ops.reshape(ops.cast(mask, "float32"), (rows, -1)))
+        return ops.reshape(ops.cast(mask, "float32"), (rows, -1))
 
     def _chosen(self, flat: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         still = ops.stop_gradient(flat)

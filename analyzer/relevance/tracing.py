@@ -14,10 +14,13 @@ import analyzer.relevance.layers  # noqa: F401 - registers the rules
 from analyzer.inspection import compat
 from analyzer.inspection.selection import every_call
 from analyzer.inspection.view import ModelView
-from analyzer.relevance.flow import Flow, Tensor
+from analyzer.relevance.flow import Flow, Tensor, is_float
+from analyzer.relevance.layers.attention import decomposed
 from analyzer.relevance.operations import patched_namespace
 from analyzer.relevance.registry import handler_of, is_of_keras
+from analyzer.relevance.tokens import passing
 from analyzer.relevance.visit import Visit
+from analyzer.relevance.written_activations import kept_activations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,15 +120,27 @@ class _Calls:
 
 
 def _runs_others(place: Any) -> bool:
-    """Whether a place is a model, or a layer of the user's own, whose parts have rules."""
-    return isinstance(place, keras.Model) or (isinstance(place, keras.layers.Layer) and not is_of_keras(place))
+    """Whether a place is a model, or runs a user's own code, whose parts have rules."""
+    own = isinstance(place, keras.layers.Layer) and not is_of_keras(place)
+    return own or isinstance(place, keras.Model | keras.layers.Lambda)
 
 
 def run_through(visit: Visit, *args: Any, **kwargs: Any) -> Any:
     """Run a container; what is written in it between layers shows as a gap in its books."""
     visit.record.rule.append("its parts")
-    args, kwargs = keras.tree.map_structure(visit.enter, (list(args), kwargs))
-    return keras.tree.map_structure(visit.leave, visit.call(*args, **kwargs))
+    args, kwargs = keras.tree.map_structure(
+        lambda t: passing(visit, visit.enter(t), "relevance_out"), (list(args), kwargs)
+    )
+    with decomposed(visit), kept_activations(visit.layer):
+        result = visit.call(*args, **kwargs)
+    # A learned table that no input changes (positions) is added somewhere: like a bias it absorbs what arrives at it.
+    learned = not isinstance(visit.layer, keras.Model) and bool(visit.layer.variables)
+
+    def left(t: Any) -> Any:
+        constant = learned and keras.ops.is_tensor(t) and is_float(t)
+        return passing(visit, visit.leave(visit.constant(t) if constant else t), "relevance_in")
+
+    return keras.tree.map_structure(left, result)
 
 
 def without_rule(visit: Visit, *args: Any, **kwargs: Any) -> Any:

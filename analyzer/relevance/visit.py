@@ -13,6 +13,7 @@ from analyzer.relevance.activating import Activation, activated, softmax
 from analyzer.relevance.flow import Flow, Record, Tensor
 from analyzer.relevance.linear import Linear, Scaling
 from analyzer.relevance.public_ops import ops
+from analyzer.relevance.registry import operation_name
 from analyzer.relevance.rules import STABILISER, Rule, stabilised
 
 
@@ -34,6 +35,11 @@ class Visit:
     call: Callable[..., Any]
     cut: bool = False
 
+    @property
+    def operation(self) -> str:
+        """The name of an operation in `keras.ops`, as a place of a Functional model or called by user code."""
+        return self.record.kind if self.layer is None else operation_name(self.layer)
+
     # ---- the edges: where relevance is counted
     def enter(self, t: Tensor) -> Tensor:
         """A tensor on its way into this call; what flows back along this edge is the call's ``relevance_out``."""
@@ -44,7 +50,7 @@ class Visit:
             return t
         if not self.flow.options.ledger:
             return t
-        return self.flow.like(self._book(t, {"relevance_out": t}), t)
+        return self._followed(self.flow.like(self._book(t, {"relevance_out": t}), t), "relevance_out")
 
     def leave(self, t: Tensor) -> Tensor:
         """A tensor that this call hands on; what arrives at it is the call's ``relevance_in``."""
@@ -61,7 +67,28 @@ class Visit:
             slot = self.flow.slot("map", self.record.number, tuple(t.shape), name=name)
             self.flow.values[_last(self.flow)] = t
             t = self.flow.backend.observe(t, slot)
-        return self.flow.like(t, noted)
+        return self._followed(self.flow.like(t, noted), "relevance_in")
+
+    def follow(self, t: Tensor, shadow: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Give what this call hands on a shadow; see `Flow.shadow`.
+
+        Args:
+            t: What is handed on, already left.
+            shadow: Zeros of its shape that the input's own shadow was made into.
+            kept: Share of the relevance at each position that goes on to the input (padding keeps none); None for all.
+        """
+        if kept is not None and self.flow.options.ledger:
+            shadow = self._book(shadow, {"absorbed_by_stabiliser": 1 - kept})
+        return self._followed(self.flow.mark(t, shadow=shadow), "relevance_in")
+
+    def _followed(self, t: Tensor, column: str) -> Tensor:
+        """Books what flows through the shadow of a tensor; there it is relevance itself."""
+        shadow = self.flow.shadow(t)
+        return t if shadow is None else self.flow.mark(t, shadow=self.booked_shadow(shadow, column))
+
+    def booked_shadow(self, shadow: Tensor, column: str) -> Tensor:
+        """A shadow, what flows through it booked in a column."""
+        return self._book(shadow, {column: ops.ones_like(shadow)}) if self.flow.options.ledger else shadow
 
     def absorb(self, t: Tensor, column: str, amount: Tensor) -> Tensor:
         """Book ``amount * cotangent``, summed per sample, in a column of the ledger.
@@ -79,12 +106,14 @@ class Visit:
         """A term that does not depend on the input, as one that books what it absorbs like a bias."""
         if not self.flow.options.ledger or not keras.ops.is_tensor(t) or self.flow.depends(t):
             return t
-        return self._book(t, {"absorbed_by_bias": t})
+        self.record.shared = True
+        return self.flow.like(self._book(t, {"absorbed_by_bias": t}), t)
 
     def _book(self, t: Tensor, amounts: dict[str, Tensor]) -> Tensor:
         # Terms that every sample shares (weights, positions) come without an axis of samples: theirs is one sum.
         flow, number = self.flow, self.record.number
         rows = int(t.shape[0]) if len(t.shape) else 1
+        self.record.shared |= rows != flow.sources[0].shape[0]
         slots = [flow.slot(column, number, (rows,), name=str(len(flow.wanted))) for column in amounts]
         whole = t if len(t.shape) else ops.reshape(t, (1,))
         booked = flow.backend.book(whole, [ops.cast(a, t.dtype) for a in amounts.values()], slots)
@@ -128,9 +157,9 @@ class Visit:
         below = stabilised(ops.stop_gradient(x), STABILISER)
         return self.absorb(y, "absorbed_by_stabiliser", ops.stop_gradient(y) * (below - ops.stop_gradient(x)) / below)
 
-    def activate(self, z: Tensor, activation: Activation | None) -> Tensor:
+    def activate(self, z: Tensor, activation: Activation | None, axis: Any = -1) -> Tensor:
         """The result of an activation by its rule; see `analyzer.relevance.activating.activated`."""
-        return z if self.cut else activated(self, z, activation)
+        return z if self.cut else activated(self, z, activation, axis)
 
     def softmax(self, z: Tensor, function: Activation | None = None, axis: Any = -1) -> Tensor:
         """The softmax rule of AttnLRP; see `analyzer.relevance.activating.softmax`."""
@@ -185,6 +214,7 @@ class Visit:
         rule: Rule,
         scaling: Scaling | None = None,
         value: Tensor | None = None,
+        activation: str = "linear",
     ) -> Tensor:
         """``product(x, kernel) + bias`` by a rule.
 
@@ -197,11 +227,21 @@ class Visit:
             scaling: How a factor per output channel is put into the kernel, if a normalisation that follows can be
                 folded in.
             value: What the layer itself computes, where that differs (quantised layers); None for the product.
+            activation: Name of the layer's own activation, which some rules look at.
         """
         if not self.flow.depends(x):
             y = product(x, kernel) if value is None else value
             return y if bias is None or value is not None else y + bias
-        terms = Linear(flow=self.flow, x=x, kernel=kernel, own_bias=bias, product=product, scaling=scaling, value=value)
+        terms = Linear(
+            flow=self.flow,
+            x=x,
+            kernel=kernel,
+            own_bias=bias,
+            product=product,
+            scaling=scaling,
+            value=value,
+            activation=activation,
+        )
         if scaling is not None and self.record.id in self.flow.options.foldable:
             y = terms.total()
             self.flow.folded[id(self.flow.keep(y))] = (self, terms, rule)

@@ -2,10 +2,30 @@
 
 from analyzer.relevance.layers import (
     activations,
+    attention,
+    convolution,
     dense,
+    embedding,
     merging,
     normalization,
+    pooling,
+    preprocessing,
+    recurrent,
     structure,
+    time_distributed,
 )
 
-__all__ = ["activations", "dense", "merging", "normalization", "structure"]
+__all__ = [
+    "activations",
+    "attention",
+    "convolution",
+    "dense",
+    "embedding",
+    "merging",
+    "normalization",
+    "pooling",
+    "preprocessing",
+    "recurrent",
+    "structure",
+    "time_distributed",
+]

@@ -1,4 +1,4 @@
-"""Dense, EinsumDense and convolutions: linear maps with a kernel."""
+"""Dense and EinsumDense, and what all linear layers have in common: a kernel, a bias and an activation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 
 import keras
 
+from analyzer.relevance.activating import name_of
 from analyzer.relevance.flow import Tensor
+from analyzer.relevance.layers.quantized import before_activation, is_quantized, kernel_of
+from analyzer.relevance.linear import Scaling
 from analyzer.relevance.public_ops import ops
 from analyzer.relevance.registry import handles
 from analyzer.relevance.selection import rule_for
@@ -22,7 +25,7 @@ def linear_layer(
     product: Callable[[Tensor, Tensor], Tensor],
     *,
     kind: str,
-    scaling: Callable[[Tensor, Tensor], Tensor] | None,
+    scaling: Scaling | None,
     channels_first: bool = False,
 ) -> Tensor:
     """A layer with a kernel, a bias and an activation.
@@ -35,65 +38,58 @@ def linear_layer(
         scaling: How a factor per channel is put into the kernel.
         channels_first: Whether channels are on axis 1 of the output.
     """
-    layer = visit.layer
     x = visit.enter(inputs)
-    kernel, bias = ops.convert_to_tensor(layer.kernel), None
-    if layer.use_bias:
-        bias = ops.convert_to_tensor(layer.bias)
-        if channels_first:
-            bias = ops.reshape(bias, (-1, *[1] * (len(inputs.shape) - 2)))
-    linear = layer.activation is None or getattr(layer.activation, "__name__", "") == "linear" or visit.cut
+    return last_step(visit, x, kernel_of(visit), product, kind=kind, scaling=scaling, channels_first=channels_first)
+
+
+def last_step(
+    visit: Visit,
+    x: Tensor,
+    kernel: Tensor,
+    product: Callable[[Tensor, Tensor], Tensor],
+    *,
+    kind: str,
+    scaling: Scaling | None,
+    channels_first: bool,
+) -> Tensor:
+    """The linear map with bias and activation, from an input that was entered; see `linear_layer`."""
+    layer = visit.layer
+    linear = visit.cut or name_of(layer.activation) == "linear"
+    bias = bias_of(layer, len(x.shape), channels_first=channels_first)
     z = visit.linear(
         x,
         ops.cast(kernel, x.dtype),
         None if bias is None else ops.cast(bias, x.dtype),
         product,
         rule=rule_for(visit, kind, x),
-        scaling=scaling if linear else None,
+        scaling=scaling if linear and not is_quantized(layer) else None,
+        value=before_activation(visit, x),
+        activation="linear" if linear else name_of(layer.activation),
     )
     if visit.is_pending(z):
         return z
     return visit.leave(visit.activate(z, layer.activation))
 
 
+def bias_of(layer: Any, rank: int, *, channels_first: bool = False) -> Tensor | None:
+    """The bias, in a shape that broadcasts to an output of some rank; None without one."""
+    bias = getattr(layer, "bias", None)
+    if bias is None:
+        return None
+    bias = ops.convert_to_tensor(bias)
+    return ops.reshape(bias, (-1, *[1] * (rank - 2))) if channels_first else bias
+
+
+def _by_column(kernel: Tensor, factor: Tensor) -> Tensor:
+    return kernel * ops.reshape(factor, (-1,))
+
+
 @handles(L.Dense)
 def dense(visit: Visit, inputs: Tensor, **_: Any) -> Tensor:
-    return linear_layer(visit, inputs, ops.matmul, kind="dense", scaling=lambda kernel, factor: kernel * factor)
+    return linear_layer(visit, inputs, ops.matmul, kind="dense", scaling=_by_column)
 
 
 @handles(L.EinsumDense)
 def einsum_dense(visit: Visit, inputs: Tensor, **_: Any) -> Tensor:
     equation = visit.layer.equation
     return linear_layer(visit, inputs, lambda x, w: ops.einsum(equation, x, w), kind="dense", scaling=None)
-
-
-@handles(L.Conv1D, L.Conv2D, L.Conv3D)
-def convolution(visit: Visit, inputs: Tensor, **_: Any) -> Tensor:
-    layer = visit.layer
-
-    def product(x: Tensor, kernel: Tensor) -> Tensor:
-        padding = layer.padding
-        if padding == "causal":
-            x, padding = _padded_before(layer, x), "valid"
-        return ops.conv(
-            x,
-            kernel,
-            strides=list(layer.strides),
-            padding=padding,
-            dilation_rate=layer.dilation_rate,
-            data_format=layer.data_format,
-        )
-
-    first = layer.data_format == "channels_first"
-
-    def scaling(kernel: Tensor, factor: Tensor) -> Tensor:
-        return kernel * ops.reshape(factor, (-1,))
-
-    return linear_layer(visit, inputs, product, kind="convolution", scaling=scaling, channels_first=first)
-
-
-def _padded_before(layer: Any, x: Tensor) -> Tensor:
-    """Zeros before the first step, as many as keep the future out of sight."""
-    before = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
-    axes = [[0, 0], [before, 0], [0, 0]] if layer.data_format == "channels_last" else [[0, 0], [0, 0], [before, 0]]
-    return ops.pad(x, axes)

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from analyzer.relevance.flow import Tensor
+from analyzer.relevance.public_ops import ops
 from analyzer.relevance.registry import handles
 from analyzer.relevance.visit import Visit
 
@@ -44,10 +45,23 @@ _IDLE = (
 
 @handles(*_MOVING)
 def moving(visit: Visit, *args: Any, **kwargs: Any) -> Tensor:
-    """What is 0 stays 0: relevance reaches an input through it even there."""
-    shadow = visit.flow.shadow(args[0])
-    y = visit.natural(*args, **kwargs)
-    return y if shadow is None else visit.flow.mark(y, shadow=visit.call(shadow))
+    return moved(visit, *args, **kwargs)
+
+
+def moved(visit: Visit, *args: Any, **kwargs: Any) -> Any:
+    """By its own gradient; what is 0 stays 0, so relevance reaches an input through it even there."""
+    if not keras.ops.is_tensor(args[0]) or not visit.flow.depends(args[0]):
+        y = visit.natural(*args, **kwargs)
+        shadow = visit.flow.shadow(args[0]) if keras.ops.is_tensor(args[0]) else None
+        return y if shadow is None else visit.flow.mark(y, shadow=visit.call(shadow, *args[1:], **kwargs))
+    x = visit.enter(args[0])
+    y = visit.call(x, *args[1:], **kwargs)
+    y = visit.leave(visit.flow.mark(y, nonnegative=visit.flow.is_nonnegative(x)))
+    shadow = visit.flow.shadow(x)
+    if shadow is None:
+        return y
+    kept = visit.call(ops.ones_like(shadow), *args[1:], **kwargs)
+    return visit.follow(y, visit.call(shadow, *args[1:], **kwargs), kept)
 
 
 @handles(*_IDLE)
@@ -55,22 +69,3 @@ def idle(visit: Visit, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Nothing happens at inference."""
     del args, kwargs
     return visit.leave(visit.enter(inputs))
-
-
-@handles(
-    L.AveragePooling1D,
-    L.AveragePooling2D,
-    L.AveragePooling3D,
-    L.GlobalAveragePooling1D,
-    L.GlobalAveragePooling2D,
-    L.GlobalAveragePooling3D,
-    L.MaxPooling1D,
-    L.MaxPooling2D,
-    L.MaxPooling3D,
-    L.GlobalMaxPooling1D,
-    L.GlobalMaxPooling2D,
-    L.GlobalMaxPooling3D,
-)
-def pooling(visit: Visit, *args: Any, **kwargs: Any) -> Tensor:
-    """Means by value; of maxima the winner takes all."""
-    return visit.natural(*args, **kwargs)
