@@ -206,6 +206,9 @@ class ModelAnalyzer:
                 idle = not is_built_in(analyzer) and sample is None and analyzer.requires_data()
                 needs |= dict.fromkeys(() if idle else needs_of(analyzer))
             except BROKEN as error:  # somebody else's class must not break the run
+                if isinstance(error, ConfigError) and cls.__module__.startswith("analyzer."):
+                    # An option that an analysis of ours refuses is the user's to correct, before anything runs.
+                    raise
                 logger.warning("analysis %s failed: %s: %s", described(cls), type(error).__name__, error)
                 record_failure(results, name, failed(error))
                 continue

@@ -63,6 +63,15 @@ def test_an_analysis_that_is_switched_off_does_not_run(audit, name):
     assert all(set(getattr(results, other)) == {"a", "b", "c"} for other in others)
 
 
+def test_relevance_is_analysed_on_request(audit):
+    assert audit().relevance == {}
+    found = audit(analyze_relevance=True, relevance_samples=6, relevance_method="z_plus").relevance
+    assert set(found) == {"a", "b", "c"}
+    assert found["a"].n == 6
+    assert found["a"].method == "z_plus"
+    assert audit(analyze_relevance=True, relevance_samples=7).relevance["a"].n == 7
+
+
 def test_n_samples_bounds_what_is_looked_at(audit):
     assert audit(n_samples=50).performance["a"].n == 50
     assert audit(n_samples=None).performance["a"].n == N

@@ -17,6 +17,7 @@ from analyzer.measures.map_complexity import gini
 from analyzer.relevance.flow import ABSORBERS
 from analyzer.relevance.gathered import CallRelevance, GatheredRelevance, Relevance
 from analyzer.relevance.ledger import Books
+from analyzer.relevance.presets import preset_of
 from analyzer.relevance.scoring import mean_of
 
 SILENT_SHARE = 1e-4
@@ -51,7 +52,13 @@ class RelevanceAnalyzer(BaseAnalyzer):
 
 
 def relevance_need(config: Any) -> Relevance:
-    """What the analysis asks for, also where something else reads it."""
+    """What the analysis asks for, also where something else reads it.
+
+    Raises:
+        ConfigError: If there is no such method.
+    """
+    if config.relevance_method != "auto":
+        preset_of(config.relevance_method)
     return Relevance(method=config.relevance_method, n_samples=config.relevance_samples)
 
 

@@ -33,6 +33,7 @@ def arrange(model: keras.Model, x: Arrays) -> Any:
     by_name = _by_input_name([tensor.name for tensor in declared], x)
     for tensor in declared:
         _check_shape(tensor.name, tuple(tensor.shape), by_name[tensor.name])
+        _check_kind(tensor.name, str(tensor.dtype), by_name[tensor.name])
     structure = getattr(model, "input", declared)
     arranged = keras.tree.map_structure(lambda tensor: _as_dtype(by_name[tensor.name], tensor.dtype), structure)
     if isinstance(arranged, list | tuple) and len(arranged) == 1:
@@ -106,6 +107,15 @@ def _check_shape(name: str, declared: tuple[int | None, ...], array: NDArray[Any
         raise DataError(
             f"x for input {name!r} has shape {array.shape}; the model expects {shown}. Reshape or resize x before the "
             "analysis, as was done for training."
+        )
+
+
+def _check_kind(name: str, dtype: str, array: NDArray[Any]) -> None:
+    kind = np.asarray(array).dtype.kind
+    if dtype != "string" and kind in "US":
+        raise DataError(
+            f"x for input {name!r} holds text, the model expects numbers ({dtype}). Turn it into numbers first, as was "
+            "done for training."
         )
 
 

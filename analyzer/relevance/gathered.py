@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analyzer.data_types.relevance import Faithfulness
 from analyzer.errors import ConfigError, DataError, Unsupported
 from analyzer.inspection import inputs
-from analyzer.inspection.needs import Context
+from analyzer.inspection.needs import Context, Predictions
 from analyzer.inspection.reducers import Tap
 from analyzer.inspection.selection import LayerCall, select_calls
 from analyzer.inspection.trace import named_outputs
@@ -34,6 +34,13 @@ from analyzer.relevance.tracing import plan
 
 BATCH = 8
 """Samples per pass: the activations and the relevance of all layers are alive at once."""
+
+_TASKS = {
+    **{kind: kind for kind in ("binary", "multiclass", "multilabel", "regression", "segmentation", "sequence")},
+    "gaussian": "regression",
+    "quantile": "regression",
+}
+"""The words of `explain` for what outputs predict."""
 
 STEPS = 16
 """Points of a perturbation curve."""
@@ -115,16 +122,16 @@ class Relevance:
     requires_data = True
 
     def taps(self, view: ModelView) -> tuple[Tap, ...]:
-        """None: relevance has a pass of its own."""
+        """Those of the predictions, which say what kind of decision it is; relevance has a pass of its own."""
         if not view.firings:
             raise Unsupported("The model could not be traced, so its layers' outputs are not known.")
-        return ()
+        return Predictions().taps(view)
 
     def finish(self, collected: Sequence[Any], context: Context) -> GatheredRelevance:
         """Explain, and measure whether the output follows."""
-        del collected
         if context.data is None:
             raise Unsupported("No data were given.")
+        output = next(iter(Predictions().finish(collected, context).values()))
         data = context.data.sample(self.n_samples, context.seed)
         rows = np.arange(len(context.data)) if data.indices is None else data.indices
         arranged = inputs.take(context.arranged, rows)
@@ -132,7 +139,7 @@ class Relevance:
         preset, reason = choose(planned) if self.method == "auto" else (preset_of(self.method), "Asked for.")
         calls = [call for call in select_calls(context.view, None) if call.place is not None]
         options = Options(preset=preset, unknown="gradient", maps=frozenset(call.id for call in calls))
-        target = own_decision(context.view, len(data))
+        target = own_decision(context.view, len(data), _TASKS.get(output.task.kind))
         try:
             found = _Sums(calls)
             stepping = passes(planned, options, target, arranged, BATCH, context.progress)
@@ -163,22 +170,23 @@ class Relevance:
         )
 
 
-def own_decision(view: ModelView, n: int) -> Target:
+def own_decision(view: ModelView, n: int, task: str | None = None) -> Target:
     """What a model decides by itself, as a target.
 
     Args:
         view: The opened model.
         n: Number of samples.
+        task: What its first output predicts, in the words of `explain`; None to go by its shape.
     """
     first = view.heads[0].name
     asked: Any = {first: "predicted"} if len(view.heads) > 1 else "predicted"
     try:
-        target = resolve(view, asked, n)
+        target = resolve(view, asked, n, task=task)
     except ConfigError:
         # A prediction at each position.
-        return resolve(view, _predicted_everywhere(view), n)
+        return resolve(view, _predicted_everywhere(view), n, task=task)
     if target.task == "regression" and int(np.prod(target.shape or (1,))) > 1:
-        return resolve(view, _sum_of_outputs(view), n)
+        return resolve(view, _sum_of_outputs(view), n, task=task)
     return target
 
 

@@ -43,7 +43,7 @@ class Books:
         """
         start = self.scale()
         unexplained = self.unexplained()
-        # Terms that all samples share (positions) are booked as one sum: only the mean over samples can be judged there.
+        # Terms that all samples share (positions) are booked as one sum: there, only a mean over samples can be judged.
         shared = {number for r in self.records if r.shared for number in (r.number, r.owner)}
         rows, names = [], []
         for record in reversed(self.records):

@@ -1,7 +1,7 @@
 """Functions of `keras.activations` that user code calls, by their rules.
 
-They compute with Keras' own operations, which no wrapper of ours sees; so the functions themselves are wrapped, in their
-namespace and where layers of the user's own keep one as an attribute (``self.activation = keras.activations.get(...)``).
+They compute with Keras' own operations, which no wrapper of ours sees; so the functions themselves are wrapped, in
+their namespace and where layers of the user's own keep one (``self.activation = keras.activations.get(...)``).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import inspect
 import re
 from pathlib import Path
 
@@ -43,6 +44,49 @@ def dense(units=2, **options):
 
 
 class TestPrivateAttributes:
+    def test_compute_attention(self):
+        x = np.ones((2, 4, 3), "float32")
+        layer = L.MultiHeadAttention(1, 2, use_bias=False)
+        layer(x, x)
+
+        def nothing(query, key, value, *args, **kwargs):
+            return keras.ops.zeros_like(query), None
+
+        before = keras.ops.convert_to_numpy(layer(x, x))
+        with compat.attention_by(layer, nothing, lambda x, project: project(x)):
+            assert (keras.ops.convert_to_numpy(layer(x, x)) == 0).all()
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(x, x)), before)
+
+    def test_compute_attention_of_a_users_own_stays(self):
+        class Own(L.MultiHeadAttention):
+            def _compute_attention(self, query, key, value, *args, **kwargs):
+                return keras.ops.zeros_like(query), None
+
+        x = np.ones((2, 4, 3), "float32")
+        layer = Own(1, 2, use_bias=False)
+        assert not compat.attends_as_keras(layer)
+        assert compat.attends_as_keras(L.GroupQueryAttention(2, 2, 1))
+        with compat.attention_by(layer, pytest.fail, lambda x, project: project(x)):
+            assert (keras.ops.convert_to_numpy(layer(x, x)) == 0).all()
+
+    def test_gate_dense(self):
+        if "use_gate" not in inspect.signature(L.MultiHeadAttention.__init__).parameters:
+            return
+        x, seen = np.ones((2, 4, 3), "float32"), []
+        layer = L.MultiHeadAttention(1, 2, use_gate=True)
+        layer(x, x)
+        compute = layer._compute_attention
+        with compat.attention_by(layer, compute, lambda x, project: seen.append(project) or project(x)):
+            layer(x, x)
+        assert seen == [layer._gate_dense]
+
+    def test_keras_mask(self):
+        x = keras.ops.convert_to_tensor(X) + 0
+        if keras.backend.backend() != "jax":
+            x._keras_mask = True
+            compat.drop_mask(x)
+            assert getattr(x, "_keras_mask", None) is None
+
     def test_layers(self):
         model = zoo.build("subclassed_private").model
         names = [layer.name for layer in compat.sublayers(model)]

@@ -35,10 +35,9 @@ METHODS = ("auto", "epsilon")
 def build(name):
     """With weights drawn by NumPy, the same everywhere, that let a signal pass; no bias and no statistic is 0 or 1."""
     side = SIDES[name]
-    with_zeros = keras.initializers.Zeros()
     before = {kind: getattr(keras.initializers, kind).__call__ for kind in _DRAWING}
     for kind in _DRAWING:
-        getattr(keras.initializers, kind).__call__ = lambda self, shape, dtype=None, **_: with_zeros(shape, dtype)
+        getattr(keras.initializers, kind).__call__ = _zeros
     try:
         model = getattr(keras.applications, name)(weights=None, input_shape=(side, side, 3), classes=10)
     finally:
@@ -48,6 +47,11 @@ def build(name):
     for variable in model.weights:
         variable.assign(_drawn(variable, rng))
     return model
+
+
+def _zeros(_, shape, dtype=None, **kwargs):
+    del kwargs
+    return keras.ops.zeros(shape, dtype)
 
 
 _DRAWING = ("VarianceScaling", "RandomNormal", "TruncatedNormal")
@@ -114,7 +118,7 @@ def _on(backend, name, folder):
     file = Path(folder) / f"{name}-{backend}.npz"
     environment = {**os.environ, "KERAS_BACKEND": backend}
     script = "from tests.relevance.test_applications import write; import sys; write(sys.argv[1], sys.argv[2])"
-    done = subprocess.run(  # noqa: S603 - our own interpreter and our own script
+    done = subprocess.run(
         [sys.executable, "-c", script, name, str(file)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]

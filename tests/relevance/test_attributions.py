@@ -219,6 +219,8 @@ class TestNoise:
         ]
         close(runs[0].inputs["x"], runs[1].inputs["x"])
         assert np.abs(runs[0].inputs["x"] - runs[2].inputs["x"]).max() > 1e-3
+        twins = explain(model, np.ones((2, 4)) * normal(4), method="smoothgrad", options={"samples": 3}).inputs["x"]
+        assert np.abs(twins[0] - twins[1]).max() > 1e-3
 
     def test_on_tokens_noise_reaches_the_embedding(self):
         ids = keras.Input((6,), dtype="int32", name="ids")

@@ -30,7 +30,7 @@ def gap(found):
 @pytest.mark.parametrize("name", MODELS)
 def test_everything_is_accounted_for(name, method):
     found = explained(name, method)
-    build, x, target = MODELS[name]
+    build, x, _ = MODELS[name]
     if name != "vit":
         own = np.asarray(keras.ops.convert_to_numpy(build()(x)))[:, 3, 5]
         np.testing.assert_allclose(found.output, own, rtol=1e-5, atol=1e-5)

@@ -79,7 +79,9 @@ class LlamaBlock(L.Layer):
 
     def call(self, x):
         h = self.first(x)
-        q, k, v = (ops.reshape(ops.matmul(h, self.w[n]), (-1, T, heads, 4)) for n, heads in zip("qkv", (2, 1, 1)))
+        q, k, v = (
+            ops.reshape(ops.matmul(h, self.w[n]), (-1, T, heads, 4)) for n, heads in {"q": 2, "k": 1, "v": 1}.items()
+        )
         q, k, v = self.rotated(q), ops.repeat(self.rotated(k), 2, axis=2), ops.repeat(v, 2, axis=2)
         scores = ops.divide(ops.einsum("bthd,bshd->bhts", q, k), 2.0)
         upto = ops.tril(ops.ones((T, T), "bool"))

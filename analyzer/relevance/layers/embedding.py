@@ -63,10 +63,9 @@ def one_hot(visit: Visit, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if shadow is None:
         return visit.call(x, *args, **kwargs)
     given = dict(zip(("num_classes", "axis", "dtype"), args, strict=False)) | kwargs
-    classes, axis, dtype = (
-        given.get(name, getattr(visit.layer, name, usual))
-        for name, usual in (("num_classes", None), ("axis", -1), ("dtype", None))
-    )
+    axis: int = given.get("axis", getattr(visit.layer, "axis", -1))
+    classes: int = given.get("num_classes", getattr(visit.layer, "num_classes", 0))
+    dtype = given.get("dtype", getattr(visit.layer, "dtype", None))
     # Made by comparing: PyTorch's own looks at the values, which a compiled pass does not have.
     shape = [1] * (len(x.shape) + 1)
     shape[axis] = classes

@@ -68,11 +68,6 @@ class Block:
         """Whether neither an input nor a state can be negative."""
         return self.state_nonnegative and self.of_input.nonnegative
 
-    @property
-    def pair(self) -> int | None:
-        """How many samples carry each of two maps; None where there is one."""
-        return self.of_input.pair
-
     def total(self) -> Tensor:
         """The output."""
         y = ops.stop_gradient(self.signed())
