@@ -83,8 +83,12 @@ def compile(fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]
     return _Replayed(fn)
 
 
+_EAGER_CALLS = 2
+"""Calls before recording: it takes as long as several of them, and most explanations are one or two batches."""
+
+
 class _Replayed:
-    """Records the operations of the first call, forth and back, and from then on runs these alone.
+    """Records the operations of a call, forth and back, and from then on runs these alone.
 
     Nothing of Keras, Python closures or autograd is left in what is run. Operations on the first argument alone (the
     variables) are run once, as long as it is the same list.
@@ -92,12 +96,16 @@ class _Replayed:
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self._fn = fn
+        self._calls = 0
         self._main: Any = None
         self._prepare: Any = None
         self._made: list[Tensor] = []
         self._of: Any = None
 
     def __call__(self, values: list[Tensor], *rest: Any) -> Any:
+        self._calls += 1
+        if self._calls <= _EAGER_CALLS:
+            return self._fn(values, *rest)
         if self._main is None:
             self._record(values, rest)
         if self._of is not values:

@@ -92,7 +92,7 @@ def explain(
     if not other and not isinstance(method, Preset) and method != "auto":
         if not isinstance(method, str):
             raise ConfigError(f"method={method!r}: expected the name of a method or a Preset.")
-        check_names([method], ["auto", *PRESETS, "contrastive", *ATTRIBUTIONS], what="method")
+        check_names([method], ["auto", *PRESETS, *ATTRIBUTIONS], what="method")
         preset_of(method)
     if options and not other:
         raise ConfigError(

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.data_types.explanation import LEDGER_COLUMNS, Explanation, Statistics, Step
-from analyzer.errors import DataError
+from analyzer.errors import DataError, Unsupported
 from analyzer.inspection.selection import Layers, select_calls
 from analyzer.inspection.view import ModelView
 from analyzer.relevance.alternatives import check_contrast
@@ -26,6 +26,9 @@ from analyzer.relevance.targets import Target
 from analyzer.relevance.tracing import Plan, plan
 
 Progress = Callable[[str, int, int], None]
+
+LOST = 1e-3
+"""Share of the start value that may be unexplained where no relevance arrives: biases may have it all."""
 
 AMOUNTS = LEDGER_COLUMNS[:-1]
 
@@ -62,7 +65,23 @@ def propagate(
     options = Options(preset=preset, unknown=unknown, ledger=layers is not None, maps=chosen_calls(planned, layers))
     batches = list(passes(planned, options, target, arranged, batch_size, progress, values))
     program = batches[-1][0]
-    return _explanation(program, target, [passed for _, passed in batches], input_names(view, arranged), why)
+    found = _explanation(program, target, [passed for _, passed in batches], input_names(view, arranged), why)
+    _check_arrived(found, arranged)
+    return found
+
+
+def _check_arrived(found: Explanation, arranged: Any) -> None:
+    """Refuse what cannot reach any input, because whole numbers are used as if they were real."""
+    numbers = dict(zip(found.inputs, keras.tree.flatten(arranged), strict=True))
+    whole = [name for name, array in numbers.items() if not np.issubdtype(np.asarray(array).dtype, np.floating)]
+    nowhere = not any(np.any(array) for array in found.inputs.values()) and np.any(found.output)
+    booked = found.unexplained_fraction
+    if whole and nowhere and (booked is None or booked > LOST):
+        raise Unsupported(
+            f"No relevance reaches the input {whole[0]!r}: it holds whole numbers that go into no Embedding or other "
+            "look-up, and a map like that of a float input was asked for. Build the model with a float input, or take "
+            "method='occlusion'."
+        )
 
 
 def passes(

@@ -149,8 +149,10 @@ class Target:
         if classes == 1:
             mask = ops.sigmoid(still) > self.threshold
         else:
-            chosen = ops.argmax(still, axis=-1) if self.channel is None else self.channel
-            mask = ops.logical_and(ops.one_hot(chosen, classes) > 0, ops.softmax(still, axis=-1) > self.threshold)
+            # Not one_hot, which on PyTorch reads its argument on the host.
+            chosen = ops.argmax(still, axis=-1, keepdims=True) if self.channel is None else self.channel
+            own = ops.arange(classes, dtype="int32") == ops.cast(chosen, "int32")
+            mask = ops.logical_and(own, ops.softmax(still, axis=-1) > self.threshold)
         return ops.reshape(ops.cast(mask, "float32"), (rows, -1))
 
     def _chosen(self, flat: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from analyzer.inspection.view import ModelView
 from analyzer.relevance.flow import Flow, Tensor, is_float
 from analyzer.relevance.layers.attention import decomposed
 from analyzer.relevance.operations import patched_namespace
+from analyzer.relevance.public_ops import ops
 from analyzer.relevance.registry import handler_of, is_of_keras
 from analyzer.relevance.tokens import passing
 from analyzer.relevance.visit import Visit
@@ -60,7 +61,8 @@ def plan(view: ModelView) -> Plan:
 
 def _parts(owner: Any, known: set[int]) -> list[Any]:
     found: list[Any] = []
-    for part in [*compat.operations(owner), *compat.sublayers(owner)]:
+    inside = compat.sublayers(owner) if isinstance(owner, keras.layers.Layer) else []
+    for part in [*compat.operations(owner), *inside]:
         if id(part) not in known:
             known.add(id(part))
             found += [part, *_parts(part, known)]
@@ -133,6 +135,9 @@ def run_through(visit: Visit, *args: Any, **kwargs: Any) -> Any:
     )
     with decomposed(visit), kept_activations(visit.layer):
         result = visit.call(*args, **kwargs)
+        alone = visit.flow.records[-1] is visit.record and not isinstance(visit.layer, keras.Model)
+        if alone and visit.flow.options.ledger:
+            result = _without_input(visit, result, args, kwargs)
     # A learned table that no input changes (positions) is added somewhere: like a bias it absorbs what arrives at it.
     learned = not isinstance(visit.layer, keras.Model) and bool(visit.layer.variables)
 
@@ -141,6 +146,19 @@ def run_through(visit: Visit, *args: Any, **kwargs: Any) -> Any:
         return passing(visit, visit.leave(visit.constant(t) if constant else t), "relevance_in")
 
     return keras.tree.map_structure(left, result)
+
+
+def _without_input(visit: Visit, result: Any, args: Any, kwargs: Any) -> Any:
+    """Book what a layer written with plain operators gives where its input is 0: of an affine map that is the bias."""
+    zero = keras.tree.map_structure(
+        lambda t: ops.zeros_like(t) if keras.ops.is_tensor(t) and visit.flow.depends(t) else t, (args, kwargs)
+    )
+    constant = visit.call(*zero[0], **zero[1])
+
+    def booked(y: Any, c: Any) -> Any:
+        return visit.absorb(y, "absorbed_by_bias", ops.cast(c, y.dtype)) if keras.ops.is_tensor(y) else y
+
+    return keras.tree.map_structure(booked, result, constant)
 
 
 def without_rule(visit: Visit, *args: Any, **kwargs: Any) -> Any:

@@ -251,6 +251,16 @@ def test_tokens_and_attention_have_two_maps():
     assert found.unexplained_fraction < 1e-3
 
 
+@pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
+@pytest.mark.slow
+def test_recurrent_layers_hand_on_both_maps(kind):
+    model = filled(keras.Sequential([L.Input((4, 3)), getattr(L, kind)(5), L.Dense(3)]))
+    found = explain(model, RNG.normal(size=(2, 4, 3)).astype("float32"), method="contrastive")
+    (name,) = found.inputs
+    assert found.unexplained_fraction < 1e-4
+    assert not np.allclose(found.inputs[name], found.against[name])
+
+
 @pytest.mark.once
 def test_what_has_no_alternatives_is_refused():
     x = RNG.normal(size=(2, 6)).astype("float32")

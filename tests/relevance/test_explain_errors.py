@@ -60,7 +60,7 @@ class TestBeforeComputing:
             (X[None], r"the model expects \(n, 6\)"),
             (X[:0], "no samples|empty|0 samples"),
             ([X, X], "1 inputs|2 arrays"),
-            (np.array([["a"] * 6]), "number|text|dtype"),
+            (np.array([["a"] * 6]), "holds text"),
             (np.full_like(X, np.nan), "NaN|finite"),
             (np.array([[object()] * 6]), "number|dtype|object"),
         ],
@@ -108,11 +108,23 @@ def test_a_layer_without_a_rule_is_named_and_goes_by_its_gradient_if_asked():
     assert found.first_break() is not None
 
 
-@pytest.mark.parametrize("method", ["gradient", "integrated_gradients", "smoothgrad"])
-def test_methods_that_need_real_numbers_refuse_tokens(method):
-    model = keras.Sequential([L.Input((5,), dtype="int32"), L.Embedding(9, 4), L.Flatten(), L.Dense(3)])
-    with pytest.raises((DataError, Unsupported, ConfigError), match=r"whole numbers|integer|tokens|int32"):
-        explain(model, RNG.integers(0, 9, (2, 5)), method=method)
+class Halved(L.Layer):
+    """Uses whole numbers as if they were real."""
+
+    def call(self, inputs):
+        return 0.5 * keras.ops.cast(inputs, "float32")
+
+
+@pytest.mark.parametrize("method", ["gradient", "integrated_gradients", "smoothgrad", "epsilon", "z_plus"])
+def test_whole_numbers_that_no_map_can_reach_are_refused(method):
+    model = keras.Sequential([L.Input((5,), dtype="int32"), Halved(), L.Dense(3)])
+    with pytest.raises(Unsupported, match="whole numbers"):
+        explain(model, RNG.integers(1, 9, (2, 5)), method=method)
+
+
+def test_methods_for_feature_maps_refuse_tables(model):
+    with pytest.raises(Unsupported, match="No layer"):
+        explain(model, X, method="grad_cam")
 
 
 def test_rules_for_bounded_inputs_refuse_a_range_that_is_none():

@@ -100,17 +100,30 @@ def closed_form(name, layer, x, start, preset, **options):
     return function(x, *weights, start, rule=preset.gates, zero_bias=preset.recurrent.zero_bias, **own, **options)
 
 
+def calm(model, name, layer, preset, x=X, **options):
+    """The closed form for weights away from denominators near 0: there, a millionth more of x changes little."""
+    weights = np.linspace(0.4, 1.7, T * U).reshape(T, U)
+    given = {"initial_state" if key == "states" else key: value for key, value in options.items()}
+    for seed in range(100):
+        filled(model, seed)
+        found = []
+        for scale in (1, 1 + 1e-6):
+            start = numpy(layer((x * scale).astype("float32"), **given)) * weights
+            found.append(closed_form(name, layer, x * scale, start, preset, **options))
+        if np.linalg.norm(found[1].lower - found[0].lower) <= 5e-6 * np.linalg.norm(found[0].lower):
+            return found[0]
+    raise AssertionError("no calm weights")
+
+
 @pytest.mark.parametrize("preset", [SIGNAL, UNIFORM, UNIFORM.with_zero_bias()], ids=["signal", "uniform", "zero_bias"])
 @pytest.mark.parametrize("name", ["lstm", "gru", "gru_before"])
 class TestClosedForm:
     def test_equals_the_reference(self, name, preset):
         layer = made(name, return_sequences=True)
         model = of(layer)
+        expected = calm(model, name, layer, preset)
         found = explain(model, X, target=all_outputs, method=preset)
         same_value(found, model, X)
-        y = numpy(layer(X))
-        start = y * np.linspace(0.4, 1.7, T * U).reshape(T, U)
-        expected = closed_form(name, layer, X, start, preset)
         near(next(iter(found.inputs.values())), expected.lower)
         row = found.ledger[found.ledger["kind"] == type(layer).__name__].iloc[0]
         assert row["absorbed_by_bias"] == pytest.approx(expected.bias.mean(), rel=1e-4, abs=1e-5)
@@ -119,11 +132,10 @@ class TestClosedForm:
     def test_equals_it_with_a_mask(self, name, preset):
         layer = made(name, return_sequences=True)
         model = masked(layer)
+        expected = calm(model, name, layer, preset, mask=MASK)
         x = {"steps": X, "mask": MASK}
         found = explain(model, x, target=all_outputs, method=preset)
         same_value(found, model, [X, MASK])
-        start = numpy(layer(X, mask=MASK)) * np.linspace(0.4, 1.7, T * U).reshape(T, U)
-        expected = closed_form(name, layer, X, start, preset, mask=MASK)
         near(found.inputs["steps"], expected.lower)
         assert np.array_equal(found.inputs["steps"][~MASK], np.zeros_like(X[~MASK]))
         unexplained(found)
@@ -191,14 +203,12 @@ class TestOptions:
         starts = [keras.Input((U,), name=f"start{i}") for i in range(count)]
         model = filled(keras.Model([steps, *starts], layer(steps, initial_state=starts)))
         x = [X, *(normal(N, U, seed=5 + i) for i in range(count))]
+        expected = None if name == "simple" else calm(model, name, layer, UNIFORM, states=x[1:])
         found = explain(model, x, target=all_outputs, method=UNIFORM)
         same_value(found, model, x)
         unexplained(found)
         assert all(np.abs(found.inputs[f"start{i}"]).min() > 0 for i in range(count))
-        if name != "simple":
-            start = numpy(layer(X, initial_state=[ops.convert_to_tensor(s) for s in x[1:]]))
-            start = start * np.linspace(0.4, 1.7, T * U).reshape(T, U)
-            expected = closed_form(name, layer, X, start, UNIFORM, states=x[1:])
+        if expected is not None:
             near(found.inputs["steps"], expected.lower)
             for i, state in enumerate(expected.states):
                 near(found.inputs[f"start{i}"], state)
