@@ -98,7 +98,7 @@ def check(found, masks):
     assert found.unexplained_fraction < 1e-3
     absorbed = found.ledger[["absorbed_by_bias", "absorbed_by_softmax", "absorbed_by_stabiliser"]].to_numpy().sum()
     total = relevance.sum((1, 2, 3)).mean() + absorbed
-    assert total == pytest.approx(found.output.mean(), abs=1e-3 * np.abs(relevance).sum((1, 2, 3)).mean())
+    assert total == pytest.approx(found.output.mean(), abs=float(1e-3 * np.abs(relevance).sum((1, 2, 3)).mean()))
     assert near(masks).mean() < 0.3
     assert on_object(relevance, masks) >= 0.8
 
