@@ -100,19 +100,32 @@ def closed_form(name, layer, x, start, preset, **options):
     return function(x, *weights, start, rule=preset.gates, zero_bias=preset.recurrent.zero_bias, **own, **options)
 
 
-def calm(model, name, layer, preset, x=X, **options):
-    """The closed form for weights away from denominators near 0: there, a millionth more of x changes little."""
-    weights = np.linspace(0.4, 1.7, T * U).reshape(T, U)
-    given = {"initial_state" if key == "states" else key: value for key, value in options.items()}
+def calm(model, closed):
+    """Weights away from denominators near 0: there, a millionth more of x changes little. What is expected there.
+
+    Args:
+        model: Its weights are drawn.
+        closed: From x to the closed form and the relevance of x in it.
+    """
     for seed in range(100):
         filled(model, seed)
-        found = []
-        for scale in (1, 1 + 1e-6):
-            start = numpy(layer((x * scale).astype("float32"), **given)) * weights
-            found.append(closed_form(name, layer, x * scale, start, preset, **options))
-        if np.linalg.norm(found[1].lower - found[0].lower) <= 5e-6 * np.linalg.norm(found[0].lower):
-            return found[0]
+        (expected, relevance), (_, moved) = closed(X), closed(X * np.float64(1 + 1e-6))
+        if np.linalg.norm(moved - relevance) <= 5e-6 * np.linalg.norm(relevance):
+            return expected
     raise AssertionError("no calm weights")
+
+
+def calm_layer(model, name, layer, preset, **options):
+    """The closed form of one layer whose outputs all count."""
+    weights = np.linspace(0.4, 1.7, T * U).reshape(T, U)
+    given = {"initial_state" if key == "states" else key: value for key, value in options.items()}
+
+    def closed(x):
+        start = numpy(layer(x.astype("float32"), **given)) * weights
+        found = closed_form(name, layer, x, start, preset, **options)
+        return found, found.lower
+
+    return calm(model, closed)
 
 
 @pytest.mark.parametrize("preset", [SIGNAL, UNIFORM, UNIFORM.with_zero_bias()], ids=["signal", "uniform", "zero_bias"])
@@ -121,7 +134,7 @@ class TestClosedForm:
     def test_equals_the_reference(self, name, preset):
         layer = made(name, return_sequences=True)
         model = of(layer)
-        expected = calm(model, name, layer, preset)
+        expected = calm_layer(model, name, layer, preset)
         found = explain(model, X, target=all_outputs, method=preset)
         same_value(found, model, X)
         near(next(iter(found.inputs.values())), expected.lower)
@@ -132,7 +145,7 @@ class TestClosedForm:
     def test_equals_it_with_a_mask(self, name, preset):
         layer = made(name, return_sequences=True)
         model = masked(layer)
-        expected = calm(model, name, layer, preset, mask=MASK)
+        expected = calm_layer(model, name, layer, preset, mask=MASK)
         x = {"steps": X, "mask": MASK}
         found = explain(model, x, target=all_outputs, method=preset)
         same_value(found, model, [X, MASK])
@@ -203,7 +216,7 @@ class TestOptions:
         starts = [keras.Input((U,), name=f"start{i}") for i in range(count)]
         model = filled(keras.Model([steps, *starts], layer(steps, initial_state=starts)))
         x = [X, *(normal(N, U, seed=5 + i) for i in range(count))]
-        expected = None if name == "simple" else calm(model, name, layer, UNIFORM, states=x[1:])
+        expected = None if name == "simple" else calm_layer(model, name, layer, UNIFORM, states=x[1:])
         found = explain(model, x, target=all_outputs, method=UNIFORM)
         same_value(found, model, x)
         unexplained(found)
@@ -324,15 +337,19 @@ class TestBidirectional:
     def test_the_sum_of_both_directions(self):
         layer = L.Bidirectional(L.LSTM(U, return_sequences=True))
         model = of(layer)
-        found = explain(model, X, target=all_outputs, method=SIGNAL)
-        start = numpy(layer(X)) * np.linspace(0.4, 1.7, T * 2 * U).reshape(T, 2 * U)
-        there = closed_form("lstm", layer.forward_layer, X, start[..., :U], SIGNAL)
-        mirrored = closed_form("lstm", layer.backward_layer, X[:, ::-1], start[:, ::-1, U:], SIGNAL)
-        near(next(iter(found.inputs.values())), there.lower + mirrored.lower[:, ::-1])
+
+        def closed(x):
+            start = numpy(layer(x.astype("float32"))) * np.linspace(0.4, 1.7, T * 2 * U).reshape(T, 2 * U)
+            there = closed_form("lstm", layer.forward_layer, x, start[..., :U], SIGNAL).lower
+            mirrored = closed_form("lstm", layer.backward_layer, x[:, ::-1], start[:, ::-1, U:], SIGNAL).lower
+            return there + mirrored[:, ::-1], there + mirrored[:, ::-1]
+
+        expected = calm(model, closed)
+        near(next(iter(explain(model, X, target=all_outputs, method=SIGNAL).inputs.values())), expected)
 
     def test_other_layers_backwards_first_states_and_masks(self):
         forward = L.LSTM(U, return_sequences=True)
-        backward = L.LSTM(U, return_sequences=True, go_backwards=True, activation="relu")
+        backward = L.LSTM(U, return_sequences=True, go_backwards=True, activation="softsign")
         layer = L.Bidirectional(forward, backward_layer=backward)
         steps, mask = keras.Input((T, D), name="steps"), keras.Input((T,), name="mask", dtype="bool")
         starts = [keras.Input((U,), name=f"start{i}") for i in range(4)]
@@ -367,6 +384,16 @@ class TestClassifiers:
         found = explain(model, X, target=1, method=SIGNAL)
         assert np.allclose(found.output, numpy(model(X))[:, 1], atol=5e-3)
         unexplained(found, 5e-3)
+
+
+def test_two_maps_travel_together():
+    steps = keras.Input((T, D))
+    model = filled(keras.Model(steps, L.Dense(4)(L.GRU(U)(L.LSTM(U, return_sequences=True)(steps)))))
+    found = explain(model, X, target=1, method="contrastive")
+    assert np.allclose(next(iter(found.inputs.values())).sum((1, 2)), found.output, rtol=1e-4, atol=1e-4)
+    y = numpy(model(X))
+    others = next(iter(found.against.values())).sum((1, 2))
+    assert np.allclose(others, y.sum(1) - y[:, 1], rtol=1e-4, atol=1e-4)
 
 
 class TestBad:
