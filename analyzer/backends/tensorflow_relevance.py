@@ -90,7 +90,8 @@ _reached: weakref.WeakKeyDictionary[Any, dict[str, bool]] = weakref.WeakKeyDicti
 
 
 def depends(t: Tensor, sources: list[Tensor]) -> bool:
-    if not tf.is_tensor(t) or not t.dtype.is_floating or not hasattr(t, "op"):
+    # Variables of Keras pass for tensors; they are no source of relevance.
+    if not isinstance(t, tf.Tensor) or not t.dtype.is_floating or not hasattr(t, "op"):
         return False
     # Walks back along the graph, each operation once.
     known = _reached.setdefault(t.graph, {})

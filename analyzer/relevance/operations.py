@@ -341,7 +341,8 @@ def einsum(visit: Visit, *args: Any, **kwargs: Any) -> Tensor:
         )
     if len(operands) != 2:
         return visit.leave(visit.call(*subscripts, *operands, **kwargs))
-    return visit.leave(visit.product(*operands, lambda a, b: visit.call(*subscripts, a, b, **kwargs)))
+    first, second = operands
+    return visit.leave(visit.product(first, second, lambda a, b: visit.call(*subscripts, a, b, **kwargs)))
 
 
 @contextlib.contextmanager

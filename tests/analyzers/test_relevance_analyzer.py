@@ -7,6 +7,8 @@ import pytest
 from analyzer import AnalysisConfig, DataInput, ModelAnalyzer
 from analyzer.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 ONLY = {
     f"analyze_{name}": False for name in ("weights", "calibration", "information_flow", "training_dynamics", "cost")

@@ -26,6 +26,9 @@ CELLS = {
     "gru_before": (L.GRU, {"reset_after": False}),
 }
 
+SOME = ["lstm", "gru", *(pytest.param(name, marks=pytest.mark.full) for name in ("simple", "gru_before"))]
+"""Where all cells share the code that is looked at, two of them stand for the others but in the full run."""
+
 
 def numpy(t):
     return np.asarray(keras.ops.convert_to_numpy(t))
@@ -110,7 +113,7 @@ def calm(model, closed):
     for seed in range(100):
         filled(model, seed)
         (expected, relevance), (_, moved) = closed(X), closed(X * np.float64(1 + 1e-6))
-        if np.linalg.norm(moved - relevance) <= 5e-6 * np.linalg.norm(relevance):
+        if np.linalg.norm(moved - relevance) <= 3e-6 * np.linalg.norm(relevance):
             return expected
     raise AssertionError("no calm weights")
 
@@ -195,7 +198,7 @@ class TestConserves:
         assert abs(arrived - found.output.mean()) <= 1e-4 * scale
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", SOME)
 class TestOptions:
     @pytest.mark.parametrize("sequences", [True, False])
     def test_states_are_outputs_and_backwards_is_the_reversed_input(self, name, sequences):

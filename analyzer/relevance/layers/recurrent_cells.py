@@ -42,7 +42,7 @@ class Step:
     maps: list[dict[str, Any]]
     shares: list[Tensor]
     uppers: list[Tensor] = field(default_factory=list)
-    lost: Tensor | None = None
+    lost: Tensor = None
 
     def through(self, r: Tensor) -> tuple[Tensor, Tensor | None]:
         """The relevance that the next block's output hands on: of its state, and of its gate.
