@@ -158,6 +158,9 @@ class RelevanceOps(Protocol):
     def observe(self, t: Tensor, slot: Tensor) -> Tensor:
         """``t``; the slot, of its shape, receives the cotangent."""
 
+    def eager(self) -> AbstractContextManager[None]:
+        """A scope inside a traced function in which operations on real arrays are computed at once."""
+
     def depends(self, t: Tensor, sources: list[Tensor]) -> bool:
         """Whether ``t`` is a differentiable function of any of ``sources``; asked inside what is given to `pull`."""
 

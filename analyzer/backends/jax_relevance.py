@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -90,6 +91,12 @@ _book.defvjp(_book_forward, _book_backward)
 def observe(t: Tensor, slot: Tensor) -> Tensor:
     # The compiler drops the sum: the slot's zeros are made inside the program.
     return t + slot.astype(t.dtype)
+
+
+@contextlib.contextmanager
+def eager() -> Iterator[None]:
+    with jax.ensure_compile_time_eval():
+        yield
 
 
 _reached: list[bool] = []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -83,6 +84,12 @@ def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:
 
 def observe(t: Tensor, slot: Tensor) -> Tensor:
     return t + tf.cast(slot, t.dtype)
+
+
+@contextlib.contextmanager
+def eager() -> Iterator[None]:
+    with tf.init_scope():
+        yield
 
 
 _reached: weakref.WeakKeyDictionary[Any, dict[str, bool]] = weakref.WeakKeyDictionary()

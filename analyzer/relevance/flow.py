@@ -170,7 +170,9 @@ class Flow:
     def constant(self, make: Callable[[], Any]) -> Tensor:
         """A host array computed once per program and handed to it as an argument."""
         if self.prepared is None:
-            self.constants.append(make())
+            # Outside the pass, where variables have their real values.
+            with self.backend.eager(), keras.StatelessScope():
+                self.constants.append(make())
             return ops.convert_to_tensor(self.constants[-1])
         position = len(self.constants)
         self.constants.append(None)

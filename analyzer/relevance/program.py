@@ -218,7 +218,7 @@ class Program:
     def _of_slots(self, kept: list[Tensor], gradients: list[Tensor]) -> list[list[Tensor]]:
         maps = [g for slot, g in zip(self._slots, gradients, strict=True) if slot.kind == "map"]
         books = [g for slot, g in zip(self._slots, gradients, strict=True) if slot.kind != "map"]
-        return [kept, [t[None] * g for t, g in zip(kept, maps, strict=True)], books]
+        return [kept, [ops.cast(t[None], g.dtype) * g for t, g in zip(kept, maps, strict=True)], books]
 
     # ---- results
     def _on_host(self, brought: list[Any]) -> Passed:

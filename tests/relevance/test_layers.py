@@ -238,7 +238,6 @@ OF_ONE = {
     "transpose": lambda x: ops.transpose(x, (0, 2, 1)),
     "squeeze": lambda x: ops.squeeze(x[:, :, :1], axis=-1),
     "expand_dims": lambda x: ops.expand_dims(x, -2),
-    "slice": lambda x: ops.slice(x, (0, 1, 0), (3, 2, 3)),
     "take": lambda x: ops.take(x, [2, 0], axis=-2),
     "split": lambda x: ops.split(x, 3, axis=-1)[1],
     "reshape": lambda x: ops.reshape(x, (-1, 12)),

@@ -104,18 +104,22 @@ def closed_form(name, layer, x, start, preset, **options):
 
 
 def calm(model, closed):
-    """Weights away from denominators near 0: there, a millionth more of x changes little. What is expected there.
+    """Weights away from denominators near 0, where a little noise in x changes least; what is expected with them.
 
     Args:
         model: Its weights are drawn.
         closed: From x to the closed form and the relevance of x in it.
     """
-    for seed in range(100):
+    noise = np.random.default_rng(9).normal(size=X.shape)
+
+    def drawn(seed):
         filled(model, seed)
-        (expected, relevance), (_, moved) = closed(X), closed(X * np.float64(1 + 1e-6))
-        if np.linalg.norm(moved - relevance) <= 3e-6 * np.linalg.norm(relevance):
-            return expected
-    raise AssertionError("no calm weights")
+        (expected, relevance), (_, moved) = closed(X), closed(X * (1 + 1e-6 * noise))
+        return np.linalg.norm(moved - relevance) / np.linalg.norm(relevance), seed, expected
+
+    _, seed, expected = min((drawn(seed) for seed in range(30)), key=lambda one: one[:2])
+    filled(model, seed)
+    return expected
 
 
 def calm_layer(model, name, layer, preset, **options):

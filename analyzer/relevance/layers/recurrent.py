@@ -120,7 +120,7 @@ def _start(layer: Any, x: Tensor, initial_state: Any) -> tuple[list[Any], bool]:
     if initial_state is not None:
         return list(initial_state) if keras.tree.is_nested(initial_state) else [initial_state], False
     if layer.stateful and layer.states is not None:
-        return [keras.tree.map_structure(ops.convert_to_tensor, state) for state in layer.states], False
+        return [keras.tree.map_structure(lambda v: v.value, state) for state in layer.states], False
     return layer.get_initial_state(batch_size=x.shape[0]), True
 
 
