@@ -168,15 +168,15 @@ class RelevanceOps(Protocol):
         self,
         fn: Callable[[list[Tensor]], tuple[Tensor, Any]],
         x: list[Tensor],
-        cotangents: Callable[[Tensor], Tensor],
+        cotangents: Callable[[Tensor], Tensor] | None,
     ) -> tuple[Tensor, Any, list[Tensor]]:
         """Value of ``fn`` and its pullback for several cotangents, computed from one forward pass.
 
         Args:
             fn: From ``x`` to a tensor and anything else.
             x: What is differentiated for; a fresh list of tensors is handed to ``fn``.
-            cotangents: From the value to ``(k, *value.shape)``.
+            cotangents: From the value to ``(k, *value.shape)``; None to go forward only.
 
         Returns:
-            The value, what else ``fn`` returned, and for each of ``x`` its ``k`` gradients ``(k, *shape)``.
+            The value, what else ``fn`` returned, and for each of ``x`` its ``k`` gradients ``(k, *shape)``, if any.
         """

@@ -126,9 +126,11 @@ def depends(t: Tensor, sources: list[Tensor]) -> bool:
 def pull(
     fn: Callable[[list[Tensor]], tuple[Tensor, Any]],
     x: list[Tensor],
-    cotangents: Callable[[Tensor], Tensor],
+    cotangents: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Any, list[Tensor]]:
     value, pullback, rest = jax.vjp(fn, list(x), has_aux=True)
+    if cotangents is None:
+        return value, rest, []
     seeds = cotangents(value)
     if seeds.shape[0] == 1:
         return value, rest, [g[None] for g in pullback(seeds[0])[0]]

@@ -43,26 +43,36 @@ def convolve(
     return plain(x, kernel)
 
 
+_PLAIN_CALLS = 2
+"""Calls before XLA compiles: it takes as long as many of them, and most explanations are one or two batches."""
+
+
 def compile(fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]:
     # On a CPU, XLA's products and element-wise chains are faster than TensorFlow's own, its convolutions slower.
     plain = jit(fn)
     if convolutions and not tf.config.list_logical_devices("GPU"):
         return plain
-    fused: Any = tf.function(fn, autograph=False, jit_compile=True)
-    fused._omit_frequent_tracing_warning = True
-    chosen = [fused]
+    return _Fused(fn, plain)
 
-    def run(*args: Any) -> Any:
+
+class _Fused:
+    """Runs a function as it is at first, and compiled by XLA from then on, unless XLA does not know an operation."""
+
+    def __init__(self, fn: Callable[..., Any], plain: Callable[..., Any]) -> None:
+        self._plain = plain
+        self._fused: Any = tf.function(fn, autograph=False, jit_compile=True)
+        self._fused._omit_frequent_tracing_warning = True
+        self._calls = 0
+
+    def __call__(self, *args: Any) -> Any:
+        self._calls += 1
+        if self._fused is None or self._calls <= _PLAIN_CALLS:
+            return self._plain(*args)
         try:
-            return chosen[0](*args)
+            return self._fused(*args)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
-            if chosen[0] is plain:
-                raise
-            # An operation that XLA does not know.
-            chosen[0] = plain
-            return plain(*args)
-
-    return run
+            self._fused = None
+            return self._plain(*args)
 
 
 def book(t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:
@@ -123,12 +133,14 @@ def depends(t: Tensor, sources: list[Tensor]) -> bool:
 def pull(
     fn: Callable[[list[Tensor]], tuple[Tensor, Any]],
     x: list[Tensor],
-    cotangents: Callable[[Tensor], Tensor],
+    cotangents: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Any, list[Tensor]]:
     leaves = [tf.identity(t) for t in x]
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(leaves)
         value, rest = fn(leaves)
+    if cotangents is None:
+        return value, rest, []
     seeds = cotangents(value)
 
     def gradients(seed: Tensor) -> list[Tensor]:

@@ -199,11 +199,13 @@ def depends(t: Tensor, sources: list[Tensor]) -> bool:
 def pull(
     fn: Callable[[list[Tensor]], tuple[Tensor, Any]],
     x: list[Tensor],
-    cotangents: Callable[[Tensor], Tensor],
+    cotangents: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Any, list[Tensor]]:
     with torch.enable_grad():
         leaves = [t.detach().requires_grad_() for t in x]
         value, rest = fn(leaves)
+    if cotangents is None:
+        return value.detach(), rest, []
     seeds = cotangents(value.detach())
     if not value.requires_grad:
         return value, rest, [torch.zeros((len(seeds), *t.shape), dtype=t.dtype, device=t.device) for t in leaves]

@@ -137,7 +137,7 @@ class Program:
             def forward(leaves: list[Tensor]) -> tuple[Tensor, list[Any]]:
                 return self._forward(values, flat, index, leaves, {}, flows)
 
-            relevance_ops().pull(forward, self._sources(flat), _one_by_one)
+            relevance_ops().pull(forward, self._sources(flat), None)
 
         while True:
             engine().trace(traced, self._values(), given, index)
