@@ -116,7 +116,7 @@ def examples(found: GatheredRelevance, data: DataInput | None, config: Any) -> t
                     input=name,
                     kind=kind_of(x),
                     target=_class_name(int(found.chosen[i]), found.target, config),
-                    label=_label(data, int(found.indices[i]), config),
+                    label=_label(data, int(found.indices[i]), config, is_class=bool(found.chosen[i] >= 0)),
                     output=float(found.score[i]),
                     values=np.asarray(x[i], dtype=np.float32) if numbers else None,
                     relevance=np.asarray(relevance[i], dtype=np.float32),
@@ -141,7 +141,7 @@ def _class_name(number: int, text: str, config: Any) -> str:
     return str(names[number]) if number < len(names) else f"class {number}"
 
 
-def _label(data: DataInput | None, index: int, config: Any) -> str | None:
+def _label(data: DataInput | None, index: int, config: Any, *, is_class: bool) -> str | None:
     y = None if data is None else data.y_data
     if data is None or not isinstance(y, np.ndarray):
         return None
@@ -154,4 +154,4 @@ def _label(data: DataInput | None, index: int, config: Any) -> str | None:
     number, names = np.asarray(value).reshape(-1)[0], config.class_names or ()
     if float(number).is_integer() and 0 <= number < len(names):
         return str(names[int(number)])
-    return f"{number:g}"
+    return f"class {int(number)}" if is_class and float(number).is_integer() else f"{number:g}"
