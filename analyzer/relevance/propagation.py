@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ from analyzer.relevance.targets import Target
 from analyzer.relevance.tracing import Plan, plan
 
 Progress = Callable[[str, int, int], None]
+
+_AUTOMATIC = re.compile(r"keras_tensor(_\d+)?")
 
 LOST = 1e-3
 """Share of the start value that may be unexplained where no relevance arrives: biases may have it all."""
@@ -162,7 +165,9 @@ def input_names(view: ModelView, arranged: Any) -> list[str]:
     flat = keras.tree.flatten_with_path(arranged)
     if len(declared) == len(flat):
         structure = getattr(view.model, "input", view.model.inputs)
-        return [tensor.name for tensor in keras.tree.flatten(structure)]
+        names = [tensor.name for tensor in keras.tree.flatten(structure)]
+        # An input that nobody named has a name of Keras', with a number that counts tensors of the process.
+        return ["input"] if len(names) == 1 and _AUTOMATIC.fullmatch(names[0]) else names
     return ["/".join(map(str, path)) or "input" for path, _ in flat]
 
 

@@ -14,7 +14,16 @@ from analyzer.data_types import Failed, Skipped
 from analyzer.errors import AnalyzerError, ConfigError, Unsupported
 from analyzer.inspection.needs import Predictions
 
-BUILT_IN = ["performance", "weights", "calibration", "information_flow", "training_dynamics", "cost", "similarity"]
+BUILT_IN = [
+    "performance",
+    "weights",
+    "calibration",
+    "information_flow",
+    "training_dynamics",
+    "cost",
+    "relevance",
+    "similarity",
+]
 
 
 class Minimal(BaseAnalyzer):
