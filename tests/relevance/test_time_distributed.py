@@ -121,9 +121,7 @@ class TestInner:
 class TestMasks:
     def test_steps_that_are_left_out_get_nothing(self):
         steps = keras.Input((T, 4))
-        model = filled(
-            keras.Model(steps, L.Dense(2)(ops.sum(L.TimeDistributed(Masked())(L.Masking()(steps)), axis=1)))
-        )
+        model = filled(keras.Model(steps, L.Dense(2)(ops.sum(L.TimeDistributed(Masked())(L.Masking()(steps)), axis=1))))
         x = normal(N, T, 4)
         x[0, 1:] = 0
         found = explain(model, x, target=1, method="epsilon")
