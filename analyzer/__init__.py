@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from analyzer.extraction import features
     from analyzer.inspection.intervene import intervene
     from analyzer.model_analyzer import ModelAnalyzer
-    from analyzer.relevance.compare_methods import compare_methods
+    from analyzer.relevance.evaluation.compare_methods import compare_methods
     from analyzer.relevance.explain import explain
     from analyzer.relevance.registry import register_rule
     from analyzer.visualizers.plot import plot
@@ -30,7 +30,7 @@ _HOMES = {
     "AnalysisResults": "analyzer.data_types.results",
     "DataInput": "analyzer.data_types.data_input",
     "ModelAnalyzer": "analyzer.model_analyzer",
-    "compare_methods": "analyzer.relevance.compare_methods",
+    "compare_methods": "analyzer.relevance.evaluation.compare_methods",
     "explain": "analyzer.relevance.explain",
     "features": "analyzer.extraction",
     "intervene": "analyzer.inspection.intervene",

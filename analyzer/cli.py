@@ -118,14 +118,7 @@ def _add_audit(commands: Commands) -> None:
     )
     parser.add_argument("--output-dir", type=Path, default=Path("analysis_results"), metavar="DIR")
     parser.add_argument("--history", action="append", default=[], metavar="MODEL=LOG.csv", help="as CSVLogger wrote it")
-    parser.add_argument(
-        "--import",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        dest="modules",
-        help="module that registers your own layers; found in the current folder, too",
-    )
+    options.add_import_option(parser, "your own layers")
     options.add_analysis_options(parser)
     options.add_backend_options(parser)
     parser.add_argument("--no-plots", action="store_true", help="save results, draw no figures")
@@ -206,14 +199,7 @@ def _add_explain(commands: Commands) -> None:
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="most samples per batch")
     parser.add_argument("--samples", type=int, metavar="N", help="only the first N samples (default: all)")
     parser.add_argument("--no-plots", action="store_true", help="save results, draw no pictures")
-    parser.add_argument(
-        "--import",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        dest="modules",
-        help="module that registers your own layers and rules; found in the current folder, too",
-    )
+    options.add_import_option(parser, "your own layers and rules")
     options.add_backend_options(parser)
     parser.set_defaults(run=_explain)
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from analyzer.data_types import DataInput
 from analyzer.data_types.relevance import FeatureRelevance, InputKind, InputRelevance, RelevanceExample
 from analyzer.measures.map_complexity import gini
+from analyzer.relevance.evaluation.scoring import mean_of
 from analyzer.relevance.gathered import GatheredRelevance
-from analyzer.relevance.scoring import mean_of
 
 MOST_FEATURES = 20
 """Features that are listed with intervals."""

@@ -12,8 +12,8 @@ from analyzer.data_types.comparison import PairwiseSimilarity, RelevanceAgreemen
 from analyzer.data_types.values import Estimate
 from analyzer.errors import Unsupported
 from analyzer.measures.map_similarity import cosine, spearman
+from analyzer.relevance.evaluation.scoring import mean_of
 from analyzer.relevance.gathered import GatheredRelevance
-from analyzer.relevance.scoring import mean_of
 
 Floats = NDArray[np.float64]
 Pairwise = Callable[[str, Sequence[str], Mapping[str, Any], Callable[[Any, Any], Estimate]], PairwiseSimilarity]

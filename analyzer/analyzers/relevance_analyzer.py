@@ -14,11 +14,11 @@ from analyzer.analyzers.relevance_findings import relevance_findings
 from analyzer.data_types import AnalysisResults, DataInput
 from analyzer.data_types.relevance import Conservation, LayerRelevance, RelevanceResult
 from analyzer.measures.map_complexity import gini
+from analyzer.relevance.evaluation.scoring import mean_of
 from analyzer.relevance.flow import ABSORBERS
 from analyzer.relevance.gathered import CallRelevance, GatheredRelevance, Relevance
 from analyzer.relevance.ledger import Books
 from analyzer.relevance.presets import preset_of
-from analyzer.relevance.scoring import mean_of
 
 SILENT_SHARE = 1e-4
 """Share of a layer's |relevance| that a unit must exceed in some sample not to count as silent."""
@@ -64,8 +64,9 @@ def relevance_need(config: Any) -> Relevance:
 
 def _result(found: GatheredRelevance, data: DataInput | None, config: Any) -> RelevanceResult:
     draws: dict[str, Any] = {"n_bootstrap": config.n_bootstrap, "seed": config.seed}
-    layers = tuple(_layer(order, call, found, draws) for order, call in enumerate(found.layers))
-    conservation = _conservation(found.books)
+    amounts = _Amounts(found.books)
+    layers = tuple(_layer(order, call, found, amounts, draws) for order, call in enumerate(found.layers))
+    conservation = _conservation(amounts)
     return RelevanceResult(
         findings=tuple(relevance_findings(found, layers, conservation)),
         n=len(found.score),
@@ -85,9 +86,10 @@ def _result(found: GatheredRelevance, data: DataInput | None, config: Any) -> Re
     )
 
 
-def _layer(order: int, call: CallRelevance, found: GatheredRelevance, draws: dict[str, Any]) -> LayerRelevance:
+def _layer(
+    order: int, call: CallRelevance, found: GatheredRelevance, amounts: _Amounts, draws: dict[str, Any]
+) -> LayerRelevance:
     start = np.abs(found.score)
-    amounts = _Amounts(found.books)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(start > 0, call.total / start, np.nan)
         units = np.where(call.total[:, None] > 0, call.units / call.total[:, None], np.nan)
@@ -121,6 +123,7 @@ class _Amounts:
         self.books = books
         self._sign = np.sign(books.score[0])
         self._scale = float(np.abs(books.score[0]).mean())
+        self._unexplained = books.unexplained()
 
     def share(self, amount: NDArray[np.float64]) -> float | None:
         """The mean over samples."""
@@ -135,16 +138,16 @@ class _Amounts:
 
     def unexplained(self, number: int) -> float | None:
         """What one call cannot explain."""
-        return self.share(self.books.unexplained()[number][0])
+        return self.share(self._unexplained[number][0])
 
     def worst(self, number: int) -> float | None:
         """Largest share that a sample misses at one call."""
-        gap = np.abs(self.books.unexplained()[number][0]) / self.books.scale()[0]
+        gap = np.abs(self._unexplained[number][0]) / self.books.scale()[0]
         return float(gap.max()) if len(gap) else None
 
 
-def _conservation(books: Books) -> Conservation:
-    amounts = _Amounts(books)
+def _conservation(amounts: _Amounts) -> Conservation:
+    books = amounts.books
 
     def absorbed(column: str) -> float | None:
         booked = [amount for (_, kind), amount in books.booked.items() if kind == column]

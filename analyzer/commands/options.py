@@ -69,6 +69,23 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_import_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--import``, for modules that register what models are made of.
+
+    Args:
+        parser: Of the subcommand.
+        what: That the modules register.
+    """
+    parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        dest="modules",
+        help=f"module that registers {what}; found in the current folder, too",
+    )
+
+
 def add_figure_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how figures look."""
     parser.add_argument("--plot-style", choices=get_args(PlotStyle), default=argparse.SUPPRESS)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analyzer.data_types.files import arrays_path, atomically, load_arrays
+from analyzer.data_types.files import arrays_path, load_arrays, write_document
 from analyzer.data_types.serialization import ArrayStore, decode, plain
 from analyzer.errors import DataError, OutputError
 
@@ -40,7 +40,10 @@ def to_text(explanation: Explanation, path: str | Path | None, *, include_arrays
     document = _document(explanation, _writer(store) if include_arrays else _outline)
     text = json.dumps(document, indent=1, allow_nan=False)
     if path is not None:
-        _write(Path(path), text, store.arrays)
+        try:
+            write_document(Path(path), text, store.arrays)
+        except OSError as error:
+            raise OutputError(f"The explanation cannot be written to {path}: {error.strerror}.") from error
     return text
 
 
@@ -94,18 +97,6 @@ def _outline(array: NDArray[Any], field: str) -> dict[str, Any]:
 def _ledger(frame: pd.DataFrame) -> dict[str, Any]:
     columns = {str(name): plain(frame[name].tolist()) for name in frame.columns}
     return {"places": [str(place) for place in frame.index], "columns": columns}
-
-
-def _write(path: Path, text: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if arrays:
-            with atomically(arrays_path(path)) as partial, partial.open("wb") as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        with atomically(path) as partial:
-            partial.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"The explanation cannot be written to {path}: {error.strerror}.") from error
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

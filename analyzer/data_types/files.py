@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 JSON_NAME = "analysis_results.json"
 ARRAYS_NAME = "analysis_arrays.npz"
@@ -34,6 +36,25 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     # Opened here: numpy leaves a damaged file open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
         return dict(members)
+
+
+def write_document(path: Path, text: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a JSON file atomically, and before it the array file that it refers to.
+
+    Args:
+        path: The JSON file; its folder is made.
+        text: What it holds.
+        arrays: Members of the array file; none, no file.
+
+    Raises:
+        OSError: If something cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if arrays:
+        with atomically(arrays_path(path)) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    with atomically(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager

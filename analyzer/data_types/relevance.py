@@ -145,7 +145,8 @@ class Faithfulness:
         comprehensiveness: Unperturbed output − AUC(MoRF); larger is better (DeYoung et al. 2020).
         sufficiency: Unperturbed output − AUC(LeRF); smaller is better.
         fraction: ``(steps,)`` fraction of the features replaced.
-        most_first: ``(steps,)`` output over the unperturbed one, mean over samples, the most relevant first.
+        most_first: ``(steps,)`` sum over samples of the output, signed as the unperturbed one, over the sum of the
+            magnitudes of the unperturbed ones; the most relevant first.
         least_first: ``(steps,)`` the same, the least relevant first.
         random_first: ``(steps,)`` the same in a random order.
     """

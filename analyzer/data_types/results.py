@@ -16,7 +16,7 @@ import numpy as np
 from analyzer.data_types.calibration import ClassificationCalibration, MultiLabelCalibration
 from analyzer.data_types.comparison import Comparison
 from analyzer.data_types.cost import CostResult
-from analyzer.data_types.files import JSON_NAME, arrays_path, atomically, load_arrays
+from analyzer.data_types.files import JSON_NAME, arrays_path, load_arrays, write_document
 from analyzer.data_types.history import History
 from analyzer.data_types.information_flow import InformationFlowResult
 from analyzer.data_types.performance import PerformanceResult
@@ -186,12 +186,7 @@ class AnalysisResults:
         path = path / JSON_NAME if path.is_dir() or not path.suffix else path
         document, arrays = self.to_document(inline_arrays=inline_arrays)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if arrays:
-                with atomically(arrays_path(path)) as partial, partial.open("wb") as file:
-                    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            with atomically(path) as partial:
-                partial.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
+            write_document(path, json.dumps(document, indent=1, allow_nan=False), arrays)
         except OSError as error:
             raise OutputError(f"The results cannot be written to {path.parent}: {error.strerror}.") from error
         return path

@@ -84,8 +84,7 @@ def select_calls(view: ModelView, layers: Layers = None) -> tuple[LayerCall, ...
     calls: dict[tuple[int, int], LayerCall] = {}
     for entry, number in _matches(view, layers):
         for call in range(entry.ran) if number is None else [number - 1]:
-            name = entry.info.id if call == 0 else f"{entry.info.id}@{call + 1}"
-            calls[id(entry.info.layer), call] = LayerCall(id=name, layer=entry.info, place=entry.place, call=call)
+            calls[id(entry.info.layer), call] = _call_of(entry, call)
     return tuple(calls.values())
 
 
@@ -97,9 +96,8 @@ def every_call(view: ModelView) -> dict[tuple[int, int], LayerCall]:
     """
     found = {}
     for entry in _entries(view):
-        for call in range(entry.ran if entry.place is not None else 0):
-            name = entry.info.id if call == 0 else f"{entry.info.id}@{call + 1}"
-            found[entry.place or 0, call] = LayerCall(id=name, layer=entry.info, place=entry.place, call=call)
+        if entry.place is not None:
+            found.update({(entry.place, call): _call_of(entry, call) for call in range(entry.ran)})
     return found
 
 
@@ -120,6 +118,11 @@ class _Entry:
     ran: int
     position: int
     computes: bool
+
+
+def _call_of(entry: _Entry, call: int) -> LayerCall:
+    name = entry.info.id if call == 0 else f"{entry.info.id}@{call + 1}"
+    return LayerCall(id=name, layer=entry.info, place=entry.place, call=call)
 
 
 _Match = tuple[_Entry, int | None]

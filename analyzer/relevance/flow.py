@@ -20,7 +20,6 @@ from analyzer.relevance.public_ops import ops
 
 Tensor = Any
 
-FLOWS = ("relevance_in", "relevance_out")
 ABSORBERS = ("absorbed_by_bias", "absorbed_by_softmax", "absorbed_by_stabiliser")
 
 
@@ -29,9 +28,9 @@ class Slot:
     """Something that a pass reports.
 
     Attributes:
-        kind: ``"map"`` for the cotangent of a tensor, ``"token"`` for relevance itself, or a column of the ledger.
-        owner: Number of the visit that it belongs to; -1 for the model's inputs.
-        name: Which input, where it belongs to one.
+        kind: ``"map"`` for the cotangent of a tensor, or a column of the ledger.
+        owner: Number of the call that it belongs to.
+        name: Which output of the call a map is of; else a running number.
     """
 
     kind: str

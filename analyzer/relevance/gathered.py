@@ -20,15 +20,15 @@ from analyzer.inspection.selection import LayerCall, select_calls
 from analyzer.inspection.trace import named_outputs
 from analyzer.inspection.view import ModelView
 from analyzer.relevance.auto import choose
-from analyzer.relevance.explained_score import ExplainedScore
-from analyzer.relevance.faithfulness import faithfulness, morf_lerf
+from analyzer.relevance.evaluation.explained_score import ExplainedScore
+from analyzer.relevance.evaluation.faithfulness import faithfulness, morf_lerf
+from analyzer.relevance.evaluation.quality import random_maps
+from analyzer.relevance.evaluation.removal import removal_of
 from analyzer.relevance.flow import Options
 from analyzer.relevance.ledger import Books
 from analyzer.relevance.presets import preset_of
 from analyzer.relevance.program import Passed, Program
 from analyzer.relevance.propagation import input_names, passes
-from analyzer.relevance.quality import random_maps
-from analyzer.relevance.removal import removal_of
 from analyzer.relevance.targets import Target, resolve
 from analyzer.relevance.tracing import plan
 

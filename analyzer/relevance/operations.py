@@ -28,7 +28,6 @@ MOVING = [
     "depth_to_space",
     "diag",
     "diagonal",
-    "diff",
     "dsplit",
     "expand_dims",
     "flip",
@@ -38,7 +37,6 @@ MOVING = [
     "hsplit",
     "moveaxis",
     "nan_to_num",
-    "negative",
     "pad",
     "ravel",
     "rearrange",
@@ -248,6 +246,12 @@ def moving(visit: Visit, *args: Any, **kwargs: Any) -> Any:
     return y
 
 
+@handles_operations("negative", "diff")
+def turning(visit: Visit, *args: Any, **kwargs: Any) -> Any:
+    """Linear as those above, but what is not negative may become so."""
+    return visit.natural(*args, nonnegative=False, **kwargs)
+
+
 @handles_operations(*JOINING, *REDUCING)
 def by_value(visit: Visit, *args: Any, **kwargs: Any) -> Any:
     return visit.natural(*args, **kwargs)
@@ -345,6 +349,10 @@ def einsum(visit: Visit, *args: Any, **kwargs: Any) -> Tensor:
     return visit.leave(visit.product(first, second, lambda a, b: visit.call(*subscripts, a, b, **kwargs)))
 
 
+_PATCHING = threading.RLock()
+"""One traced pass at a time: two that replaced the operations in turn would leave one's replacements behind."""
+
+
 @contextlib.contextmanager
 def patched_namespace(flow: Flow) -> Iterator[None]:
     """A scope in which operations of `keras.ops` that this thread's user code calls go through their rules."""
@@ -376,7 +384,7 @@ def patched_namespace(flow: Flow) -> Iterator[None]:
 
         return operation
 
-    with contextlib.ExitStack() as stack:
+    with _PATCHING, contextlib.ExitStack() as stack:
         for name in names:
             original = getattr(keras.ops, name)
             stack.callback(setattr, keras.ops, name, original)

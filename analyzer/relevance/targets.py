@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +18,6 @@ from analyzer.relevance.flow import Tensor, is_float
 from analyzer.relevance.public_ops import ops
 from analyzer.relevance.rules import STABILISER, stabilised
 
-Task = Literal["binary", "multiclass", "multilabel", "regression", "box", "segmentation", "sequence"]
 TASKS: tuple[str, ...] = ("binary", "multiclass", "multilabel", "regression", "box", "segmentation", "sequence")
 
 PREDICTED = -1

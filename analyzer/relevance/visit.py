@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import keras
 
 from analyzer.errors import Unsupported
 from analyzer.relevance.activating import Activation, activated, softmax
-from analyzer.relevance.flow import Flow, Record, Tensor
+from analyzer.relevance.flow import Flow, Record, Tensor, is_float
 from analyzer.relevance.linear import Linear, Scaling
 from analyzer.relevance.public_ops import ops
 from analyzer.relevance.registry import operation_name
@@ -131,14 +132,16 @@ class Visit:
         found: list[Tensor] = []
 
         def enter(t: Any) -> Any:
-            if not keras.ops.is_tensor(t) or not _floats(t):
+            if not keras.ops.is_tensor(t) or not is_float(t):
                 return t
             found.append(t)
             return self.enter(t) if self.flow.depends(t) else self.constant(t)
 
         args, kwargs = keras.tree.map_structure(enter, (list(args), kwargs))
         result = self.call(*args, **kwargs)
-        known = nonnegative if nonnegative is not None else all(self.flow.is_nonnegative(t) for t in found)
+        # A number among the arguments may be a value (of where, of padding) as well as an axis: only the sign is known.
+        signs = all(self.flow.is_nonnegative(t) for t in found) and not _has_negative((args, kwargs))
+        known = signs if nonnegative is None else nonnegative
         return keras.tree.map_structure(lambda t: self.leave(self._marked(t, known)), result)
 
     def _marked(self, t: Any, nonnegative: bool) -> Any:
@@ -191,10 +194,6 @@ class Visit:
         """A bilinear product that gives half of its relevance to each factor."""
         made = y(a, b)
         return (made + ops.stop_gradient(made)) / 2
-
-    def normalised(self, x: Tensor, inverse: Tensor) -> Tensor:
-        """``x * inverse`` with the inverse of a norm taken as a constant, so that relevance is not swallowed."""
-        return x * ops.stop_gradient(inverse)
 
     def affine(self, x: Tensor, scale: Tensor | None, offset: Tensor | None) -> Tensor:
         """``x * scale + offset``; the offset absorbs like a bias."""
@@ -271,22 +270,20 @@ class Visit:
 
 
 def describe(rule: Rule) -> str:
-    """A rule with the options that are not as always."""
-    return repr(rule)
+    """A rule with those of its options that are not as always."""
+    changed = [f for f in dataclasses.fields(rule) if getattr(rule, f.name) != f.default]
+    options = ", ".join(f"{f.name}={getattr(rule, f.name)!r}" for f in changed)
+    return f"{type(rule).__name__}({options})"
+
+
+def _has_negative(arguments: Any) -> bool:
+    numbers = [one for one in keras.tree.flatten(arguments) if isinstance(one, int | float)]
+    return any(one < 0 for one in numbers)
 
 
 def _by_position(relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
     return [relevance / stabilised(kept[0], STABILISER)]
 
 
-def _floats(t: Tensor) -> bool:
-    return bool(keras.backend.is_float_dtype(keras.backend.standardize_dtype(t.dtype)))
-
-
 def _last(flow: Flow) -> Any:
     return next(reversed(flow.wanted))
-
-
-def entered(visit: Visit, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Several tensors on their way in."""
-    return [visit.enter(t) for t in tensors]

@@ -12,11 +12,11 @@ from analyzer.data_types.explanation_quality import QualityScore
 from analyzer.errors import ConfigError, DataError, Unsupported
 from analyzer.inspection import inputs
 from analyzer.inspection.view import open_model
-from analyzer.relevance.compare_methods import compare_methods
-from analyzer.relevance.explained_score import ExplainedScore
-from analyzer.relevance.method_bench import METRICS
-from analyzer.relevance.method_verdict import cautions, differences, verdict
-from analyzer.relevance.scoring import mean_of
+from analyzer.relevance.evaluation.compare_methods import compare_methods
+from analyzer.relevance.evaluation.explained_score import ExplainedScore
+from analyzer.relevance.evaluation.method_bench import METRICS
+from analyzer.relevance.evaluation.method_verdict import cautions, differences, verdict
+from analyzer.relevance.evaluation.scoring import mean_of
 from analyzer.relevance.targets import resolve
 
 L = keras.layers

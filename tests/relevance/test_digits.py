@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from analyzer.relevance.compare_methods import compare_methods
+from analyzer.relevance.evaluation.compare_methods import compare_methods
+from analyzer.relevance.evaluation.quality import map_similarity
+from analyzer.relevance.evaluation.randomization import parameter_randomization
+from analyzer.relevance.evaluation.removal import removal_of
 from analyzer.relevance.explain import explain
-from analyzer.relevance.quality import map_similarity
-from analyzer.relevance.randomization import parameter_randomization
-from analyzer.relevance.removal import removal_of
 
 pytestmark = pytest.mark.slow
 

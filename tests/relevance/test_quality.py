@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from analyzer.errors import ConfigError, DataError, Unsupported
-from analyzer.relevance import faithfulness, quality
-from analyzer.relevance.removal import removal_of
-from analyzer.relevance.scoring import mean_of
+from analyzer.relevance.evaluation import faithfulness, quality
+from analyzer.relevance.evaluation.removal import removal_of
+from analyzer.relevance.evaluation.scoring import mean_of
 
 pytestmark = pytest.mark.once
 

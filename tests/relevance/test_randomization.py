@@ -6,9 +6,9 @@ import pytest
 
 from analyzer.errors import ConfigError, Unsupported
 from analyzer.inspection.view import open_model
-from analyzer.relevance.randomization import parameter_randomization, values_of
-from analyzer.relevance.reinitialize import redraw
-from analyzer.relevance.removal import removal_of
+from analyzer.relevance.evaluation.randomization import parameter_randomization, values_of
+from analyzer.relevance.evaluation.reinitialize import redraw
+from analyzer.relevance.evaluation.removal import removal_of
 
 L = keras.layers
 X = np.random.default_rng(0).normal(size=(20, 6)).astype("float32")

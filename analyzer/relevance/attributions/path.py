@@ -95,20 +95,22 @@ class _AlongPath(Method):
         return Part(score=frozen.score, chosen=frozen.chosen, inputs=merged, books=books, **more)
 
 
-class IntegratedGradients(_AlongPath):
-    """Integrated gradients (Sundararajan et al., 2017, arXiv 1703.01365), by Gauss-Legendre quadrature."""
-
+class _FromBaseline(_AlongPath):
     def __init__(self, question: Question, *, steps: int = 64, baseline: Any = "zeros") -> None:
         """Set the path.
 
         Args:
             question: What is explained.
-            steps: Points on the path.
+            steps: Points on the path, or pieces that it is cut into.
             baseline: See `analyzer.relevance.attributions.baselines.baselines`.
         """
         super().__init__(question)
         self.steps = check_count("steps", steps)
         self.baselines = baselines(question, baseline)
+
+
+class IntegratedGradients(_FromBaseline):
+    """Integrated gradients (Sundararajan et al., 2017, arXiv 1703.01365), by Gauss-Legendre quadrature."""
 
     def _part(self, passing: Pass, batch: Batch) -> Part:
         frozen = passing.freeze(batch.flat, batch.rows)
@@ -169,7 +171,7 @@ class ExpectedGradients(_AlongPath):
         return chosen, (step + np.array([rng.random() for rng in drawn])) / self.samples
 
 
-class LayerConductance(_AlongPath):
+class LayerConductance(_FromBaseline):
     """How much of the difference from the baseline flows through each unit (Dhamdhere et al., 2019, arXiv 1805.12233).
 
     The line integral of the gradient along what the layer does on the path: gradients in the middle of every piece,
@@ -177,18 +179,6 @@ class LayerConductance(_AlongPath):
     """
 
     of_layers = True
-
-    def __init__(self, question: Question, *, steps: int = 64, baseline: Any = "zeros") -> None:
-        """Set the path.
-
-        Args:
-            question: What is explained.
-            steps: Pieces that the path is cut into.
-            baseline: See `analyzer.relevance.attributions.baselines.baselines`.
-        """
-        super().__init__(question)
-        self.steps = check_count("steps", steps)
-        self.baselines = baselines(question, baseline)
 
     def _part(self, passing: Pass, batch: Batch) -> Part:
         frozen = passing.freeze(batch.flat, batch.rows)

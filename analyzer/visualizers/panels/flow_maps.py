@@ -18,6 +18,8 @@ from analyzer.visualizers.panels.flow_rows import (
     draw_breaks,
     in_order,
     layer_name,
+    mark_models,
+    name_units,
     samples,
     say_nothing,
     what_is_left,
@@ -60,14 +62,13 @@ def units(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
             binned |= layer.n_units > MOST_BINS
             silent |= bool((cells == _ZERO).any())
             broken |= bool(np.isnan(cells).any())
-        _point_at_strips(ax, rows, s, j, pen)
+    mark_models(ax, rows, pen, top=0.06, height=0.88)
     _count_units(ax, rows, pen)
     name_rows(ax, rows.names(pen), places=[i + 0.5 for i in range(len(rows.ids))])
     color_names(ax, rows)
     ax.set(xlim=(0, 1), ylim=(len(rows.ids), 0))
-    ax.set_xticks([0, 1], labels=["first unit", "last unit"])
     draw_breaks(ax, rows, pen, 1.0)
-    _pull_apart(ax)
+    name_units(ax)
     special = ["grey: always zero"] * silent + ["black: NaN or infinite"] * broken
     cut = f"wider layers in {MOST_BINS} cells, means of neighbours" if binned else ""
     words = ["mean of each unit, relative to its layer: blue above zero, red below", *special, cut]
@@ -113,23 +114,6 @@ def _unit_color(value: float) -> tuple[float, ...]:
     return tuple(_UNITS_MAP(0.5 + 0.5 * value))
 
 
-def _point_at_strips(ax: Axes, rows: LayerRows, s: Series, index: int, pen: Pen) -> None:
-    """Which model a strip belongs to."""
-    count = len(rows.series)
-    if count == 1:
-        return
-    at = [i + 0.06 + 0.88 * (index + 0.5) / count for i in range(len(rows.ids))]
-    ax.plot(
-        [1.012] * len(at),
-        at,
-        linestyle="none",
-        marker=s.marker,
-        color=s.color,
-        markersize=0.4 * pen.font,
-        clip_on=False,
-    )
-
-
 def _count_units(ax: Axes, rows: LayerRows, pen: Pen) -> None:
     """The number of units at the right of each row."""
     for i, layer in enumerate(rows.layers(rows.series[0])):
@@ -143,16 +127,6 @@ def _count_units(ax: Axes, rows: LayerRows, pen: Pen) -> None:
             color=MUTED,
             va="center",
         )
-
-
-def _pull_apart(ax: Axes) -> None:
-    """First and last tick label within the axes."""
-    first, last = ax.get_xticklabels()
-    first.set_horizontalalignment("left")
-    last.set_horizontalalignment("right")
-    ax.tick_params(length=0)
-    for edge in ax.spines.values():
-        edge.set_visible(False)
 
 
 @panel("layer_cka", InformationFlowResult)

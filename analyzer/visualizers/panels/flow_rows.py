@@ -181,6 +181,42 @@ def color_names(ax: Axes, rows: LayerRows) -> None:
         text.set_color(MARK_COLORS.get(rows.severity[key], "black"))
 
 
+def mark_models(ax: Axes, rows: LayerRows, pen: Pen, *, top: float, height: float) -> None:
+    """Which model each bar or strip of a row belongs to: its mark at the right edge; nothing for one model.
+
+    Args:
+        ax: The axes.
+        rows: The layers.
+        pen: Sizes.
+        top: Where the strips of a row begin, from its place.
+        height: What they fill together.
+    """
+    count = len(rows.series)
+    for j, s in enumerate(rows.series if count > 1 else ()):
+        at = [i + top + (j + 0.5) * height / count for i in range(len(rows.ids))]
+        ax.plot(
+            [1.012] * len(at),
+            at,
+            linestyle="none",
+            marker=s.marker,
+            color=s.color,
+            markersize=0.4 * pen.font,
+            clip_on=False,
+            transform=ax.get_yaxis_transform(),
+        )
+
+
+def name_units(ax: Axes) -> None:
+    """Under strips of units from 0 to 1: which end is the first, and no frame around them."""
+    ax.set_xticks([0, 1], labels=["first unit", "last unit"])
+    first, last = ax.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
+    ax.tick_params(length=0)
+    for edge in ax.spines.values():
+        edge.set_visible(False)
+
+
 def what_is_left(rows: LayerRows, pen: Pen) -> tuple[str, str]:
     """How many layers are not shown, and what the marks before names mean."""
     if not pen.row_names:

@@ -19,7 +19,7 @@ from analyzer.visualizers.panels.flow_lines import (
     log_axis,
     share_axis,
 )
-from analyzer.visualizers.panels.flow_rows import LayerRows, in_order, number_of, samples, say_nothing
+from analyzer.visualizers.panels.flow_rows import in_order, mark_models, number_of, samples, say_nothing
 from analyzer.visualizers.panels.relevance_rows import by_layer, by_place, layer_rows
 from analyzer.visualizers.series import Pen, Series
 from analyzer.visualizers.style import MUTED
@@ -110,7 +110,7 @@ def ledger(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
         height = 0.72 / len(series)
         for i, layer in enumerate(rows.layers(s)):
             seen |= _draw_account(ax, layer, i - 0.36 + (j + 0.5) * height, 0.88 * height, pen)
-    _point_at_bars(ax, rows, pen)
+    mark_models(ax, rows, pen, top=-0.36, height=0.72)
     ax.axvline(0, color=MUTED, linewidth=0.6 * pen.line)
     ax.margins(x=0.02)
     ax.set_xlim(min(0.0, ax.get_xlim()[0]), max(1.05, ax.get_xlim()[1]))
@@ -142,23 +142,6 @@ def _draw_account(ax: Axes, layer: LayerRelevance, y: float, height: float, pen:
         ends = [y - 0.62 * height, y + 0.62 * height]
         ax.plot([layer.relevance_in] * 2, ends, color="black", linewidth=1.2 * pen.line, solid_capstyle="butt")
     return seen
-
-
-def _point_at_bars(ax: Axes, rows: LayerRows, pen: Pen) -> None:
-    """Which model a bar belongs to: its mark at the right edge."""
-    count = len(rows.series)
-    for j, s in enumerate(rows.series if count > 1 else ()):
-        at = [i - 0.36 + (j + 0.5) * 0.72 / count for i in range(len(rows.ids))]
-        ax.plot(
-            [1.012] * len(at),
-            at,
-            linestyle="none",
-            marker=s.marker,
-            color=s.color,
-            markersize=0.4 * pen.font,
-            clip_on=False,
-            transform=ax.get_yaxis_transform(),
-        )
 
 
 @panel("concentration", RelevanceResult)

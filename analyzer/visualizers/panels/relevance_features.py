@@ -14,7 +14,14 @@ from analyzer.data_types.explanation import Explanation
 from analyzer.data_types.relevance import InputRelevance, LayerRelevance, RelevanceExample, RelevanceResult
 from analyzer.data_types.values import Estimate
 from analyzer.visualizers.panels.base import caption, dodge, name_rows, panel
-from analyzer.visualizers.panels.flow_rows import color_names, draw_breaks, samples, say_nothing, what_is_left
+from analyzer.visualizers.panels.flow_rows import (
+    color_names,
+    draw_breaks,
+    name_units,
+    samples,
+    say_nothing,
+    what_is_left,
+)
 from analyzer.visualizers.panels.relevance_examples import examples_of, without_channels
 from analyzer.visualizers.panels.relevance_rows import layer_rows
 from analyzer.visualizers.series import Pen, Series, error_bar, value_of
@@ -180,13 +187,7 @@ def relevance_units(ax: Axes, series: Sequence[Series], pen: Pen) -> None:
     name_rows(ax, rows.names(pen), places=[i + 0.5 for i in range(len(rows.ids))])
     color_names(ax, rows)
     ax.set(xlim=(0, 1), ylim=(len(rows.ids), 0))
-    ax.set_xticks([0, 1], labels=["first unit", "last unit"])
-    first, last = ax.get_xticklabels()
-    first.set_horizontalalignment("left")
-    last.set_horizontalalignment("right")
-    ax.tick_params(length=0)
-    for edge in ax.spines.values():
-        edge.set_visible(False)
+    name_units(ax)
     draw_breaks(ax, rows, pen, 1.0)
     words = [samples(known), "dark: large share of the layer", *(["grey: silent"] if silent else [])]
     words += [f"wider layers in {MOST_CELLS} cells"] if binned else []

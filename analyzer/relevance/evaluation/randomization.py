@@ -17,10 +17,10 @@ from analyzer.inspection.view import ModelView, open_model
 from analyzer.measures.map_complexity import relative_entropy_rise
 from analyzer.measures.map_similarity import MapSimilarity
 from analyzer.progress import Progress
-from analyzer.relevance.quality import map_similarity
-from analyzer.relevance.reinitialize import Redrawn, Values, redraw
-from analyzer.relevance.removal import Inputs, Removal
-from analyzer.relevance.scoring import check_at_least, mean_of, stepping
+from analyzer.relevance.evaluation.quality import map_similarity
+from analyzer.relevance.evaluation.reinitialize import Redrawn, Values, redraw
+from analyzer.relevance.evaluation.removal import Inputs, Removal
+from analyzer.relevance.evaluation.scoring import check_at_least, mean_of, stepping
 
 Floats = NDArray[np.float64]
 AttributeWith = Callable[[Inputs, Values | None], Inputs]
@@ -55,7 +55,7 @@ def parameter_randomization(
         maps: Maps of the model itself, where they are there already.
         order: ``"top_down"`` cascades from the output, ``"bottom_up"`` from the input; ``"independent"`` randomises one
             layer at a time.
-        similarity: How maps are compared, see `analyzer.relevance.quality.map_similarity`.
+        similarity: How maps are compared, see `analyzer.relevance.evaluation.quality.map_similarity`.
         steps: At most so many steps, evenly spread over the layers, the last one among them; None for every layer.
         n_bootstrap: Draws behind each interval.
         seed: Draws the parameters, and seeds intervals.

@@ -21,14 +21,14 @@ from analyzer.inspection.features import arranged_for, check_whole, open_on, ope
 from analyzer.inspection.guard import untouched_process
 from analyzer.inspection.view import ModelView
 from analyzer.progress import Progress
-from analyzer.relevance.explained_score import ExplainedScore
-from analyzer.relevance.method_bench import METRICS, Bench, Noise, Run, Subject
-from analyzer.relevance.method_verdict import cautions, differences, verdict
+from analyzer.relevance.evaluation.explained_score import ExplainedScore
+from analyzer.relevance.evaluation.method_bench import METRICS, Bench, Noise, Run, Subject
+from analyzer.relevance.evaluation.method_verdict import cautions, differences, verdict
+from analyzer.relevance.evaluation.removal import Baseline, Features, removal_of
+from analyzer.relevance.evaluation.scoring import stream
 from analyzer.relevance.presets import Preset
 from analyzer.relevance.program_cache import kept_programs
 from analyzer.relevance.propagation import input_names
-from analyzer.relevance.removal import Baseline, Features, removal_of
-from analyzer.relevance.scoring import stream
 from analyzer.relevance.targets import Target, resolve
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def compare_methods(
         metrics: Some of `METRICS`; None for all.
         task: As for `analyzer.explain`.
         n_samples: Most samples; of more, a seeded random choice is explained.
-        features: What one feature is; see `analyzer.relevance.removal.removal_of`.
+        features: What one feature is; see `analyzer.relevance.evaluation.removal.removal_of`.
         baseline: What stands in place of a feature; see there.
         channel_axis: Axis of the channels of images and series.
         steps: Points of perturbation curves after the first.

@@ -20,8 +20,8 @@ from analyzer.errors import ConfigError, DataError, Unsupported
 from analyzer.measures import perturbation
 from analyzer.measures.map_similarity import ROW_SIMILARITIES
 from analyzer.progress import Progress
-from analyzer.relevance.removal import Inputs, Removal
-from analyzer.relevance.scoring import check_at_least, mean_of, quality_score, stepping, stream
+from analyzer.relevance.evaluation.removal import Inputs, Removal
+from analyzer.relevance.evaluation.scoring import check_at_least, mean_of, quality_score, stepping, stream
 
 Floats = NDArray[np.float64]
 Predict = Callable[[Inputs], NDArray[Any]]

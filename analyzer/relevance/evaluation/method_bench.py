@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from analyzer.data_types.explanation_quality import QualityScore
 from analyzer.errors import Unsupported
 from analyzer.inspection.view import ModelView
-from analyzer.relevance import faithfulness, quality
-from analyzer.relevance.explained_score import ExplainedScore
+from analyzer.relevance.evaluation import faithfulness, quality
+from analyzer.relevance.evaluation.explained_score import ExplainedScore
+from analyzer.relevance.evaluation.randomization import values_of
+from analyzer.relevance.evaluation.reinitialize import redraw
+from analyzer.relevance.evaluation.removal import Removal
+from analyzer.relevance.evaluation.scoring import quality_score
 from analyzer.relevance.presets import Preset
-from analyzer.relevance.randomization import values_of
-from analyzer.relevance.reinitialize import redraw
-from analyzer.relevance.removal import Removal
-from analyzer.relevance.scoring import quality_score
 
 if TYPE_CHECKING:
     from analyzer.data_types.explanation import Explanation

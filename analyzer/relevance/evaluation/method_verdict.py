@@ -11,7 +11,7 @@ import numpy as np
 from analyzer.data_types.explanation_quality import QualityScore
 from analyzer.data_types.method_comparison import RANDOM, MethodDifference, MethodVerdict
 from analyzer.measures.paired import holm_adjusted, sign_flip_p_value
-from analyzer.relevance.scoring import mean_of
+from analyzer.relevance.evaluation.scoring import mean_of
 
 DECIDES = "abpc"
 """The measure that the verdict rests on."""

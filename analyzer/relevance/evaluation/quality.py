@@ -1,7 +1,7 @@
 """What maps are like, and what they depend on: stability, the class explained, sparseness, complexity.
 
 ``attribute`` gives a map for each sample. It always receives all samples, in their order, so that each can keep its own
-target. Whether the model follows the features that a map names is measured in `analyzer.relevance.faithfulness`.
+target. Whether the model follows the features that a map names is measured in `faithfulness`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from analyzer.errors import ConfigError, DataError, Unsupported
 from analyzer.measures import map_complexity
 from analyzer.measures.map_similarity import ROW_SIMILARITIES, MapSimilarity, ssim
 from analyzer.progress import Progress
-from analyzer.relevance.removal import Inputs, Removal
-from analyzer.relevance.scoring import check_at_least, quality_score, stepping, stream
+from analyzer.relevance.evaluation.removal import Inputs, Removal
+from analyzer.relevance.evaluation.scoring import check_at_least, quality_score, stepping, stream
 
 Floats = NDArray[np.float64]
 Attribute = Callable[[Inputs], Inputs]

@@ -1,0 +1,1 @@
+"""How good an explanation is: removal of features, randomization, and methods side by side."""
