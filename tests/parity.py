@@ -14,7 +14,14 @@ def main(folder: Path) -> None:
 
     data = np.load(folder / "data.npz")
     models = {path.stem: path for path in sorted(folder.glob("*.keras"))}
-    config = AnalysisConfig(save_plots=False, n_bootstrap=50, progress=False, verbose=False)
+    config = AnalysisConfig(
+        save_plots=False,
+        n_bootstrap=50,
+        progress=False,
+        verbose=False,
+        analyze_relevance=True,
+        relevance_samples=24,
+    )
     output = folder / f"out-{sys.argv[2]}"
     results = ModelAnalyzer(models, config=config, output_dir=output).analyze(DataInput(data["x"], data["y"]))
     document, _ = results.to_document(inline_arrays=True)

@@ -138,6 +138,15 @@ class RelevanceOps(Protocol):
             plain: What Keras computes, for backends whose kernels it already uses well.
         """
 
+    def max_pool(self, x: Tensor, window: Sequence[int], plain: Callable[[Tensor], Tensor]) -> Tensor:
+        """The maxima of windows that lie side by side; the first of the largest in each gets all that flows back.
+
+        Args:
+            x: ``(samples, *sizes, channels)``; what is left at the end of an axis belongs to no window.
+            window: Its sizes.
+            plain: What Keras computes, for backends whose kernels are fast both ways.
+        """
+
     def compile(self, fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]:
         """As `Engine.jit`, for a pass forth and back.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -57,6 +59,21 @@ def convolve(
 ) -> Tensor:
     del strides, padding, dilation
     return plain(x, kernel)
+
+
+def max_pool(x: Tensor, window: Sequence[int], plain: Callable[[Tensor], Tensor]) -> Tensor:
+    # XLA scatters to the winners in a loop, once more for every target; a mask of winners is one fused product.
+    del plain
+    n, *sizes, channels = x.shape
+    cells = [(size // side, side) for size, side in zip(sizes, window, strict=True)]
+    whole = x[(slice(None), *(slice(count * side) for count, side in cells))]
+    tiles = whole.reshape(n, *itertools.chain(*cells), channels)
+    within = tuple(range(2, tiles.ndim - 1, 2))
+    fixed = jax.lax.stop_gradient(tiles)
+    largest = (fixed == fixed.max(within, keepdims=True)) | jnp.isnan(fixed)
+    rank = jnp.arange(math.prod(window)).reshape([1, *itertools.chain(*((1, side) for side in window)), 1])
+    first = jnp.where(largest, rank, math.prod(window)).min(within, keepdims=True)
+    return jnp.where(rank == first, tiles, 0).sum(within, dtype=x.dtype)
 
 
 def compile(fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -63,6 +64,11 @@ def convolve(
     groups = x.shape[-1] // kernel.shape[n]
     convolve = (F.conv1d, F.conv2d, F.conv3d)[n - 1]
     return convolve(x.permute(first), weights, None, tuple(strides), before, tuple(dilation), groups).permute(last)
+
+
+def max_pool(x: Tensor, window: Sequence[int], plain: Callable[[Tensor], Tensor]) -> Tensor:
+    del window
+    return plain(x)
 
 
 def _padded(
@@ -209,13 +215,24 @@ def pull(
     seeds = cotangents(value.detach())
     if not value.requires_grad:
         return value, rest, [torch.zeros((len(seeds), *t.shape), dtype=t.dtype, device=t.device) for t in leaves]
-    found = []
-    for i, seed in enumerate(seeds):
-        # One graph serves all targets; it is freed with the last.
-        keep = i < len(seeds) - 1
-        found.append(
-            torch.autograd.grad(value, leaves, seed, retain_graph=keep, allow_unused=True, materialize_grads=True)
-        )
-    if len(found) == 1:
-        return value.detach(), rest, [g[None] for g in found[0]]
-    return value.detach(), rest, [torch.stack(each) for each in zip(*found, strict=True)]
+    if len(seeds) == 1:
+        found = torch.autograd.grad(value, leaves, seeds[0], allow_unused=True, materialize_grads=True)
+        return value.detach(), rest, [g[None] for g in found]
+    return value.detach(), rest, _of_several(value, leaves, seeds)
+
+
+def _of_several(value: Tensor, leaves: list[Tensor], seeds: Tensor) -> list[Tensor]:
+    """Gradients for each seed, as one batch; one after the other where an operation has no batched form."""
+    try:
+        with warnings.catch_warnings():
+            # That some operation will be looped over is no news for a user.
+            warnings.filterwarnings("ignore", message=".*batching rule.*")
+            batched = torch.autograd.grad(
+                value, leaves, seeds, retain_graph=True, allow_unused=True, is_grads_batched=True
+            )
+    except RuntimeError:
+        options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+        found = [torch.autograd.grad(value, leaves, seed, **options) for seed in seeds]
+        return [torch.stack(each) for each in zip(*found, strict=True)]
+    none = [torch.zeros((len(seeds), *t.shape), dtype=t.dtype, device=t.device) for t in leaves]
+    return [zeros if g is None else g for g, zeros in zip(batched, none, strict=True)]

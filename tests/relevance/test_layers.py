@@ -31,6 +31,7 @@ LAYERS = {
     "separable2d": (lambda: L.SeparableConv2D(4, 3, strides=2, padding="same"), IMAGE),
     "max": (lambda: L.MaxPooling2D(2), IMAGE),
     "max overlapping": (lambda: L.MaxPooling2D(3, strides=1, padding="same"), IMAGE),
+    "max with a rest": (lambda: L.MaxPooling2D((4, 2)), IMAGE),
     "max1d": (lambda: L.MaxPooling1D(2, strides=2, padding="same"), (5, 3)),
     "max3d": (lambda: L.MaxPooling3D(2), (4, 4, 2, 2)),
     "average": (lambda: L.AveragePooling2D(3, strides=2, padding="same"), IMAGE),
