@@ -147,12 +147,13 @@ class RelevanceOps(Protocol):
             plain: What Keras computes, for backends whose kernels are fast both ways.
         """
 
-    def compile(self, fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]:
+    def compile(self, fn: Callable[..., Any], *, convolutions: bool, jit_compile: bool) -> Callable[..., Any]:
         """As `Engine.jit`, for a pass forth and back.
 
         Args:
             fn: A pure function of tensors.
             convolutions: Whether it holds any: they decide which compiler is faster.
+            jit_compile: Whether the backend's own compiler is asked for whatever it takes, as in Keras' ``compile``.
         """
 
     def book(self, t: Tensor, amounts: list[Tensor], slots: list[Tensor]) -> Tensor:

@@ -52,10 +52,10 @@ _PLAIN_CALLS = 2
 """Calls before XLA compiles: it takes as long as many of them, and most explanations are one or two batches."""
 
 
-def compile(fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]:
+def compile(fn: Callable[..., Any], *, convolutions: bool, jit_compile: bool) -> Callable[..., Any]:
     # On a CPU, XLA's products and element-wise chains are faster than TensorFlow's own, its convolutions slower.
     plain = jit(fn)
-    if convolutions and not tf.config.list_logical_devices("GPU"):
+    if convolutions and not jit_compile and not tf.config.list_logical_devices("GPU"):
         return plain
     return _Fused(fn, plain)
 

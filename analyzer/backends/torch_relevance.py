@@ -85,9 +85,9 @@ def _padded(
     return F.pad(x, flat), [0] * len(pairs)
 
 
-def compile(fn: Callable[..., Any], *, convolutions: bool) -> Callable[..., Any]:
+def compile(fn: Callable[..., Any], *, convolutions: bool, jit_compile: bool) -> Callable[..., Any]:
     del convolutions
-    return _Replayed(fn)
+    return _Replayed(fn, jit_compile)
 
 
 _EAGER_CALLS = 2
@@ -101,8 +101,8 @@ class _Replayed:
     variables) are run once, as long as it is the same list.
     """
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self._fn = fn
+    def __init__(self, fn: Callable[..., Any], jit_compile: bool) -> None:
+        self._fn, self._jit_compile = fn, jit_compile
         self._calls = 0
         self._main: Any = None
         self._prepare: Any = None
@@ -131,6 +131,27 @@ class _Replayed:
         recorded = make_fx(flattened)(*values, *flat)
         recorded.graph.eliminate_dead_code()
         self._prepare, self._main = _split(recorded, len(values))
+        if self._jit_compile:
+            self._main = _Compiled(self._main)
+
+
+class _Compiled:
+    """Recorded operations by ``torch.compile``; as they were recorded where that fails, for it needs a C++ compiler."""
+
+    def __init__(self, recorded: Any) -> None:
+        self._recorded = recorded
+        self._compiled: Any = torch.compile(recorded)
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        if self._compiled is None:
+            return self._recorded(*tensors)
+        try:
+            return self._compiled(*tensors)
+        except RuntimeError as error:
+            self._compiled = None
+            reason = str(error).strip().partition("\n")[0]
+            warnings.warn(f"torch.compile failed, so the relevance pass runs without it: {reason}", stacklevel=2)
+            return self._recorded(*tensors)
 
 
 def _split(recorded: torch.fx.GraphModule, n: int) -> tuple[Any, Any]:

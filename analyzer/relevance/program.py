@@ -94,7 +94,10 @@ class Program:
         self._explicit = _needs_explicit(options) or _embeds(plan)
         self._find_out(example)
         convolutions = any("Conv" in record.kind or record.kind == "conv" for record in self.records)
-        self._program = relevance_ops().compile(self._step, convolutions=convolutions)
+        model = plan.view.model
+        # Asked of a compiled model alone: any other would note down the answer.
+        jit_compile = bool(model.compiled and model.jit_compile)
+        self._program = relevance_ops().compile(self._step, convolutions=convolutions, jit_compile=jit_compile)
 
     def run(self, x: Any, index: NDArray[np.int32] | None = None, values: Mapping[int, Any] | None = None) -> Passed:
         """One batch.
