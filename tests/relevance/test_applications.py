@@ -46,6 +46,10 @@ def build(name):
     rng = np.random.default_rng(0)
     for variable in model.weights:
         variable.assign(_drawn(variable, rng))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            # What it computes with is not its variables, but a copy; on PyTorch, of the same memory.
+            layer.finalize_state()
     return model
 
 
@@ -136,11 +140,19 @@ def write(name, file):
     sys.stdout.write(json.dumps({method: found[method]["left"] for method in METHODS}))
 
 
-def same(one, other):
+CANCELLING = {"EfficientNetB0": 5e-3, "ConvNeXtTiny": 1e-2, "Xception": 1e-2}
+"""Distance of maps, over their norm, that float32 leaves where a written sum of two branches is next to zero in a unit.
+
+Drawn weights make some of many thousand sums cancel; there the shares by value divide by next to nothing, and one backend
+is as far from float64 as from another. Nets without such a unit agree to 2e-4.
+"""
+
+
+def same(name, one, other):
     for key in one.files:
-        a, b = one[key].astype("float64").ravel(), other[key].astype("float64").ravel()
-        assert abs(np.linalg.norm(a) - np.linalg.norm(b)) < 1e-3 * np.linalg.norm(a), key
-        assert a @ b > 0.999 * np.linalg.norm(a) * np.linalg.norm(b), key
+        a, b = one[key].astype("float64"), other[key].astype("float64")
+        allowed = CANCELLING.get(name, 2e-4) if key.endswith("map") else 1e-5
+        assert np.linalg.norm(a - b) < allowed * np.linalg.norm(a), key
 
 
 @pytest.mark.once
@@ -151,4 +163,4 @@ def same(one, other):
 def test_backends_agree(name, tmp_path):
     first, *others = (_on(backend, name, tmp_path) for backend in ("jax", "tensorflow", "torch"))
     for other in others:
-        same(first, other)
+        same(name, first, other)
