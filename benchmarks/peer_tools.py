@@ -22,6 +22,8 @@ from benchmarks.peer_nets import Attend, Plus, StackedSum, TokenMean, copied
 
 THREADS = 2
 EPSILON = 1e-6
+COMPILED = ("epsilon", "attn_lrp")
+"""Ours that are also measured by ``torch.compile``, which takes a minute each."""
 Run = Callable[[], Any]
 
 
@@ -229,11 +231,15 @@ def _kept_settings() -> Iterator[None]:
 
 
 def ours(bench: Bench) -> dict[str, Run]:
-    """This project on Keras' torch backend, and that backend's own plain gradient."""
+    """This project on Keras' torch backend, recorded and by ``torch.compile``; and that backend's plain gradient."""
     x = bench.net.inputs()
     runs: dict[str, Run] = {"Keras gradient": relevance.gradient(bench.model, x)}
     for method in relevance.applicable(bench.net):
         runs[f"ours {method}"] = relevance.ours(bench.model, x, method)
+    bench.model.compile(jit_compile=True)
+    for method in COMPILED:
+        if method in relevance.applicable(bench.net):
+            runs[f"ours {method}, torch.compile"] = relevance.ours(bench.model, x, method)
     return runs
 
 

@@ -21,7 +21,6 @@ import warnings
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads would count as work, and slow a shared machine
 
 import absent_modules  # written by install_peers.sh
 import torch

@@ -45,6 +45,29 @@ def _bind_backward(back: Callable[..., list[Tensor]], saved: Any, cotangent: Ten
 _bind.defvjp(_bind_forward, _bind_backward)
 
 
+def bind_value(value: Tensor, part: Tensor, epsilon: float) -> Tensor:
+    return _bind_value(epsilon, jax.lax.stop_gradient(value), part)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _bind_value(epsilon: float, value: Tensor, part: Tensor) -> Tensor:
+    del epsilon, part
+    return value
+
+
+def _bind_value_forward(epsilon: float, value: Tensor, part: Tensor) -> tuple[Tensor, Any]:
+    del epsilon, part
+    return value, value
+
+
+def _bind_value_backward(epsilon: float, value: Tensor, cotangent: Tensor) -> tuple[Any, Any]:
+    size = jnp.abs(value)
+    return jnp.zeros_like(value), cotangent * (size / (size + epsilon))
+
+
+_bind_value.defvjp(_bind_value_forward, _bind_value_backward)
+
+
 def stabilise(z: Tensor, epsilon: float) -> Tensor:
     return z + jnp.where(z >= 0, epsilon, -epsilon).astype(z.dtype)
 

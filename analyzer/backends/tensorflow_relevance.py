@@ -27,6 +27,22 @@ def bind(
     return bound(*parts)
 
 
+def bind_value(value: Tensor, part: Tensor, epsilon: float) -> Tensor:
+    value = tf.stop_gradient(value)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def bound(part: Tensor) -> tuple[Tensor, Callable[..., Any]]:
+        del part
+
+        def backward(cotangent: Tensor) -> Tensor:
+            size = tf.abs(value)
+            return cotangent * (size / (size + tf.cast(epsilon, size.dtype)))
+
+        return tf.identity(value), backward
+
+    return bound(part)
+
+
 def stabilise(z: Tensor, epsilon: float) -> Tensor:
     return z + tf.where(z >= 0, tf.cast(epsilon, z.dtype), tf.cast(-epsilon, z.dtype))
 

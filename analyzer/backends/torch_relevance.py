@@ -39,8 +39,28 @@ class _Bind(torch.autograd.Function):
         return None, None, None, *of_parts, *(None for _ in kept)
 
 
+def bind_value(value: Tensor, part: Tensor, epsilon: float) -> Tensor:
+    return _BindValue.apply(value.detach(), part, epsilon)  # type: ignore[no-untyped-call]
+
+
+class _BindValue(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, part: Tensor, epsilon: float) -> Tensor:
+        del part
+        ctx.epsilon = epsilon
+        ctx.save_for_backward(value)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        (value,) = ctx.saved_tensors
+        # cotangent * |value| / (|value| + epsilon), in three passes over memory.
+        below = value.abs().add_(ctx.epsilon)
+        return None, torch.addcdiv(cotangent, cotangent, below, value=-ctx.epsilon), None
+
+
 def stabilise(z: Tensor, epsilon: float) -> Tensor:
-    return torch.copysign(torch.full_like(z, epsilon), z).add_(z)
+    return torch.copysign(torch.scalar_tensor(epsilon, dtype=z.dtype), z).add_(z)
 
 
 def convolve(

@@ -95,12 +95,14 @@ class Spread:
         kept: Constants.
         back: The cotangents.
         absorbed: The shares that are not handed on.
+        epsilon: Where all goes to one part, over the output itself and this stabiliser; None elsewhere.
     """
 
     parts: list[Tensor]
     kept: list[Tensor]
     back: Back
     absorbed: Absorbed
+    epsilon: float | None = None
 
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
@@ -158,7 +160,9 @@ class Epsilon(Rule):
     def spread(self, terms: Terms) -> Spread:
         """By value; what cancels keeps its sign."""
         part, bias = terms.signed(), self._bias(terms)
-        return Spread([part], _all_kept(_plus(_still(part), bias), bias), self._back, self._absorbed)
+        whole = (bias is not None or terms.bias is None) and self.epsilon > 0
+        kept = _all_kept(_plus(_still(part), bias), bias)
+        return Spread([part], kept, self._back, self._absorbed, self.epsilon if whole else None)
 
     def _back(self, relevance: Tensor, kept: list[Tensor]) -> list[Tensor]:
         if self.epsilon == 0:

@@ -256,7 +256,10 @@ class Visit:
         self.record.rule.append(describe(rule))
         spread = rule.spread(terms)
         y = terms.total()
-        bound = self.flow.backend.bind(y, spread.parts, spread.kept, spread.back)
+        if spread.epsilon is None or terms.value is not None:
+            bound = self.flow.backend.bind(y, spread.parts, spread.kept, spread.back)
+        else:
+            bound = self.flow.backend.bind_value(y, spread.parts[0], spread.epsilon)
         if self.flow.options.ledger:
             absorbed = spread.absorbed(spread.kept)
             for column, share in zip(("absorbed_by_bias", "absorbed_by_stabiliser"), absorbed, strict=True):
