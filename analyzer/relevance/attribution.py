@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from analyzer.config import check_names
 from analyzer.data_types.explanation import Explanation
 from analyzer.errors import ConfigError
+from analyzer.inspection.batching import in_batches
 from analyzer.inspection.features import arranged_for
 from analyzer.inspection.selection import Layers
 from analyzer.inspection.view import ModelView
@@ -31,7 +32,6 @@ from analyzer.relevance.attributions.observed import Observed
 from analyzer.relevance.attributions.occlusion import Occlusion
 from analyzer.relevance.attributions.passing import Pass
 from analyzer.relevance.attributions.path import ExpectedGradients, IntegratedGradients, LayerConductance
-from analyzer.relevance.batching import in_batches
 from analyzer.relevance.propagation import chosen_calls, input_names
 from analyzer.relevance.targets import Target
 from analyzer.relevance.tracing import plan

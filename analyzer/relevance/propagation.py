@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from analyzer.data_types.explanation import LEDGER_COLUMNS, Explanation, Statistics, Step
 from analyzer.errors import DataError, Unsupported
+from analyzer.inspection.batching import in_batches
 from analyzer.inspection.selection import Layers, select_calls
 from analyzer.inspection.view import ModelView
 from analyzer.relevance.alternatives import check_contrast
 from analyzer.relevance.auto import choose
-from analyzer.relevance.batching import in_batches
 from analyzer.relevance.flow import Options
 from analyzer.relevance.ledger import Books
 from analyzer.relevance.presets import Preset, preset_of

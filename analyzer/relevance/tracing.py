@@ -12,6 +12,7 @@ import keras
 
 import analyzer.relevance.layers  # noqa: F401 - registers the rules
 from analyzer.inspection import compat
+from analyzer.inspection.logits import last_activations
 from analyzer.inspection.selection import every_call
 from analyzer.inspection.view import ModelView
 from analyzer.relevance.flow import Flow, Tensor, is_float
@@ -56,7 +57,7 @@ def plan(view: ModelView) -> Plan:
                 {len(places) + i: part for i, part in enumerate(_parts(place, set(map(id, places.values()))))}
             )
     ids = {key: call.id for key, call in every_call(view).items()}
-    return Plan(view=view, places=places, ids=ids, cut=_cut(view), foldable=_foldable(view, ids))
+    return Plan(view=view, places=places, ids=ids, cut=last_activations(view), foldable=_foldable(view, ids))
 
 
 def _parts(owner: Any, known: set[int]) -> list[Any]:
@@ -67,17 +68,6 @@ def _parts(owner: Any, known: set[int]) -> list[Any]:
             known.add(id(part))
             found += [part, *_parts(part, known)]
     return found
-
-
-def _cut(view: ModelView) -> frozenset[int]:
-    """Places of last activations whose result nothing else in the model uses."""
-    taken = {source for firing in view.firings for source in firing.sources}
-    used = {firing.place for position, firing in enumerate(view.firings) if position in taken and firing.inside is None}
-    return frozenset(
-        head.place
-        for head in view.heads
-        if head.place is not None and head.via in ("activation", "input") and head.place not in used
-    )
 
 
 def _foldable(view: ModelView, ids: dict[tuple[int, int], str]) -> frozenset[str]:

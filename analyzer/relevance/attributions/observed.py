@@ -12,9 +12,9 @@ import keras
 
 from analyzer.backends import relevance_ops
 from analyzer.inspection import compat
+from analyzer.inspection.logits import logits_out
 from analyzer.relevance.attributions.guided import guided_activations
 from analyzer.relevance.flow import Tensor, is_float
-from analyzer.relevance.logits import logits_out
 from analyzer.relevance.public_ops import ops
 from analyzer.relevance.tracing import Plan
 
@@ -66,7 +66,7 @@ class Observed:
         seen, model = Seen(), self.plan.view.model
         with contextlib.ExitStack() as scope:
             scope.enter_context(compat.plain_calls(model, self.plan.places.values()))
-            scope.enter_context(logits_out(self.plan))
+            scope.enter_context(logits_out(self.plan.view))
             if self.guided:
                 scope.enter_context(guided_activations(self.plan, seen.guided, seen.unguided))
             scope.enter_context(self._embeddings(keras.tree.flatten(x), seen, offsets))

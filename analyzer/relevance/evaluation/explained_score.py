@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from analyzer.backends import engine
 from analyzer.inspection import compat
+from analyzer.inspection.batching import in_batches
 from analyzer.inspection.guard import untouched_process
+from analyzer.inspection.logits import logits_out
 from analyzer.inspection.view import ModelView
-from analyzer.relevance.batching import in_batches
-from analyzer.relevance.logits import logits_out
 from analyzer.relevance.targets import Target
-from analyzer.relevance.tracing import plan
 
 
 class ExplainedScore:
@@ -32,7 +31,6 @@ class ExplainedScore:
         self.view = view
         self.target = target
         self._batch_size = batch_size
-        self._plan = plan(view)
         self._structure: Any = None
         self._program = engine().jit(self._forward)
 
@@ -84,7 +82,7 @@ class ExplainedScore:
         with (
             keras.StatelessScope(state_mapping=scoped),
             compat.plain_calls(model, self.view.places.values()),
-            logits_out(self._plan),
+            logits_out(self.view),
         ):
             outputs = model(keras.tree.pack_sequence_as(self._structure, flat), training=False)
             return list(self.target.score(model, outputs, index))

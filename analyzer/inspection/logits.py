@@ -9,20 +9,35 @@ from typing import Any
 import keras
 
 from analyzer.inspection import compat
-from analyzer.relevance.tracing import Plan
+from analyzer.inspection.view import ModelView
+
+
+def last_activations(view: ModelView) -> frozenset[int]:
+    """Places of last activations whose result nothing else in the model uses.
+
+    Args:
+        view: The opened model.
+    """
+    taken = {source for firing in view.firings for source in firing.sources}
+    used = {firing.place for position, firing in enumerate(view.firings) if position in taken and firing.inside is None}
+    return frozenset(
+        head.place
+        for head in view.heads
+        if head.place is not None and head.via in ("activation", "input") and head.place not in used
+    )
 
 
 @contextlib.contextmanager
-def logits_out(plan: Plan) -> Iterator[None]:
+def logits_out(view: ModelView) -> Iterator[None]:
     """A scope in which the model returns its logits where a last softmax or sigmoid can be left out.
 
     Args:
-        plan: The model's plan; see `analyzer.relevance.tracing.Plan.cut`.
+        view: The opened model.
     """
-    view = plan.view
+    left_out = last_activations(view)
     with contextlib.ExitStack() as scope:
         for head in view.heads:
-            if head.place is None or head.place not in plan.cut:
+            if head.place is None or head.place not in left_out:
                 continue
             place = view.places[head.place]
             if head.via == "activation":
