@@ -1,0 +1,1 @@
+"""Robustness: what a model decides when its inputs move."""

@@ -1,0 +1,102 @@
+"""The `screen` tier: how far each sample is from being decided wrongly, as far as multi-targeted PGD can tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.robustness.attacked import Attacked
+from analyzer.robustness.gradient_descent import PGD
+from analyzer.robustness.nearest import shortened
+from analyzer.robustness.threat import Norm
+
+Array = NDArray[Any]
+
+TARGETS = 9
+"""Most classes that are aimed at, the likeliest first."""
+STEPS = 40
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Distances:
+    """How far samples are from a wrong decision; upper bounds, since an attack that fails proves nothing.
+
+    Attributes:
+        distance: ``(n,)`` norm of the shortest step found, in units of the box; 0 for samples that are decided wrongly
+            as they are, infinity where nothing was found.
+        points: ``(n, ...)`` where it leads, in units of the box.
+    """
+
+    distance: NDArray[np.float64]
+    points: NDArray[np.float32]
+
+    def robust_at(self, epsilon: float) -> NDArray[np.bool_]:
+        """Samples for which nothing was found within ε.
+
+        Args:
+            epsilon: In units of the box.
+        """
+        return self.distance > epsilon
+
+
+def screen(attacked: Attacked, u: Array, y: Array, epsilons: Array, *, norm: Norm = "linf") -> Distances:
+    """Attack every sample by margin PGD towards its likeliest classes, each at the ε that still tells something.
+
+    For every class a sample starts at the largest ε at which it still holds, and only where that succeeds the smallest
+    one is searched for by bisection. So what is found at one ε counts at all larger ones, and curves are monotone.
+
+    Args:
+        attacked: The model.
+        u: Samples from 0 to 1, ``(n, ...)``.
+        y: True classes, ``(n,)``.
+        epsilons: The radii that are told apart, ascending, in units of the box.
+        norm: ``"linf"`` or ``"l2"``.
+    """
+    grid = np.asarray(epsilons, np.float64)
+    attack = PGD(loss="targeted_margin", norm=norm, steps=STEPS)
+    search = _Search(grid, attacked.correct(u, y), u)
+    for t in _likeliest(attacked.all_logits(u), y):
+        low = np.zeros(len(u), np.int64)
+        probe = search.upper - 1
+        while len(rows := np.flatnonzero(probe >= low)):
+            found = attack.run(attacked, u[rows], y[rows], t[rows], grid[probe[rows]])
+            search.note(rows[found.fooled], probe, found.points[found.fooled])
+            missed = rows[~found.fooled]
+            low[missed] = probe[missed] + 1
+            probe[rows] = (low[rows] + search.upper[rows] - 1) // 2
+    return search.shortened(attacked, y, norm)
+
+
+def _likeliest(z: Array, y: Array) -> Array:
+    """For each rank the class of each sample, the true ones left out: ``(targets, n)``."""
+    others = np.where(np.arange(z.shape[1]) == y[:, None], -np.inf, z)
+    return np.argsort(-others, axis=1, kind="stable")[:, : min(TARGETS, z.shape[1] - 1)].T
+
+
+class _Search:
+    """The smallest radius of the grid at which each sample falls, so far."""
+
+    def __init__(self, grid: Array, correct: Array, u: Array) -> None:
+        self.grid, self.u = grid, u
+        self.upper = np.where(correct, len(grid), 0)
+        self.correct = correct
+        self.points = u.astype(np.float32).copy()
+
+    def note(self, rows: Array, probe: Array, points: Array) -> None:
+        """Samples fell at the radius that was tried."""
+        self.upper[rows] = probe[rows]
+        self.points[rows] = points
+
+    def shortened(self, attacked: Attacked, y: Array, norm: Norm) -> Distances:
+        """What was found, moved towards the samples as far as the decision stays wrong."""
+        distance = np.where(self.correct, np.inf, 0.0)
+        fallen = np.flatnonzero(self.correct & (self.upper < len(self.grid)))
+        if len(fallen):
+            points, lengths = shortened(attacked, self.u[fallen], self.points[fallen], y[fallen], norm)
+            # Rounding may put a step a hair above the radius that it was found within.
+            distance[fallen] = np.minimum(lengths, self.grid[self.upper[fallen]])
+            self.points[fallen] = points
+        return Distances(distance=distance, points=self.points)

@@ -1,0 +1,70 @@
+"""The screen tier against the exact robustness of a linear softmax, and against what must not matter."""
+
+import numpy as np
+import pytest
+
+from analyzer.robustness.screen import screen
+from tests.robustness import oracle
+
+X, Y = oracle.digits()
+KERNEL, BIAS = oracle.linear_weights(X[:1400], Y[:1400])
+TEST, LABELS = X[1400:], Y[1400:]
+EXACT = {norm: oracle.exact_distances(TEST, LABELS, KERNEL, BIAS, norm) for norm in ("linf", "l2")}
+
+
+def grid(norm):
+    known = EXACT[norm][EXACT[norm] > 0]
+    return np.quantile(known, [0.1, 0.3, 0.5, 0.7, 0.9])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_robust_accuracy_of_a_linear_softmax_is_exact_to_half_a_point(norm):
+    model = oracle.trained(KERNEL, BIAS)
+    found = screen(oracle.attacked(model, TEST), TEST, LABELS, grid(norm), norm=norm)
+    for epsilon in grid(norm):
+        sure = np.abs(EXACT[norm] - epsilon) > 1e-4
+        exact = EXACT[norm][sure] > epsilon
+        assert abs(found.robust_at(epsilon)[sure].mean() - exact.mean()) <= 0.005
+        # What is found is a proof: no sample that is robust can be said not to be.
+        assert not (exact & ~found.robust_at(epsilon)[sure]).any()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_distances_are_upper_bounds_and_near(norm):
+    model = oracle.trained(KERNEL, BIAS)
+    radii = np.linspace(0, grid(norm)[-1], 13)[1:]
+    found = screen(oracle.attacked(model, TEST), TEST, LABELS, radii, norm=norm).distance
+    known = np.isfinite(found) & (EXACT[norm] > 0)
+    assert (found[known] >= EXACT[norm][known] * (1 - 1e-3)).all()
+    assert np.median(found[known] / EXACT[norm][known]) < 1.05
+    np.testing.assert_array_equal(found == 0, EXACT[norm] == 0)
+
+
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+def test_the_scale_of_logits_does_not_matter(scale):
+    radii = grid("linf")
+    plain, scaled = (
+        screen(oracle.attacked(oracle.trained(KERNEL, BIAS, scale=s), TEST[:100]), TEST[:100], LABELS[:100], radii)
+        for s in (1.0, scale)
+    )
+    for epsilon in radii:
+        assert np.count_nonzero(plain.robust_at(epsilon) != scaled.robust_at(epsilon)) <= 1
+
+
+def test_a_constant_model_decides_nothing_rightly():
+    model = oracle.trained(np.zeros_like(KERNEL), np.zeros_like(BIAS))
+    found = screen(oracle.attacked(model, TEST[:20]), TEST[:20], LABELS[:20], grid("linf"))
+    assert (found.distance == 0).all()
+
+
+def test_points_are_in_the_box_no_further_than_said_and_wrong():
+    model = oracle.trained(KERNEL, BIAS)
+    attacked = oracle.attacked(model, TEST[:60])
+    found = screen(attacked, TEST[:60], LABELS[:60], grid("linf"))
+    fallen = np.isfinite(found.distance)
+    assert fallen.any()
+    assert found.points.min() >= 0
+    assert found.points.max() <= 1
+    steps = np.abs(found.points - TEST[:60])[fallen].max(1)
+    assert (steps <= found.distance[fallen] + 1e-6).all()
+    assert not attacked.correct(found.points[fallen], LABELS[:60][fallen]).any()
