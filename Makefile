@@ -87,10 +87,10 @@ leg-jax full-jax: MARKS = and not plain
 leg-tensorflow leg-torch full-tensorflow full-torch: MARKS = and not plain and not once
 
 $(BACKENDS:%=leg-%): leg-%: $(READY)
-	KERAS_BACKEND=$* $(VENV)/bin/python -m pytest -m 'not full $(MARKS)' -o cache_dir=.pytest_cache/$*
+	KERAS_BACKEND=$* $(VENV)/bin/python -m pytest -m 'not full $(MARKS)' --durations=15 -o cache_dir=.pytest_cache/$*
 
 $(BACKENDS:%=full-%): full-%: $(READY)
-	KERAS_BACKEND=$* $(VENV)/bin/python -m pytest -m '(full or not full) $(MARKS)' -o cache_dir=.pytest_cache/$*
+	KERAS_BACKEND=$* $(VENV)/bin/python -m pytest -m '(full or not full) $(MARKS)' --durations=15 -o cache_dir=.pytest_cache/$*
 
 leg-plain: $(PLAIN_READY)
 	$(PLAIN)/bin/python -m pytest -m 'plain and not full' --without-keras -o cache_dir=.pytest_cache/plain

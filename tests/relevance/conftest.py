@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 LONG = 4
 """Cases of one test above which a table is sampled."""
 
-EVERY = 4
+EVERY = 6
 """One case in so many runs in `make test` on JAX and TensorFlow; the others are `full`."""
 
 QUICK = {"test_quality.py"}
