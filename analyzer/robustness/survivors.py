@@ -1,0 +1,59 @@
+"""Attempts one after another, each on the samples that the earlier ones left, with random numbers of their own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.robustness.attacked import Attacked
+from analyzer.robustness.gradient_descent import Found
+
+Array = NDArray[Any]
+Attempt = Callable[[NDArray[np.int64]], Found]
+"""From the positions of some samples to what was found for them."""
+
+
+def first_found(attacked: Attacked, u: Array, y: Array, attempts: Iterable[Attempt]) -> Found:
+    """The first point that any attempt finds for each sample, as AutoAttack counts (Croce & Hein, 2020).
+
+    Samples that are decided wrongly as they are need no attempt: they are fooled by themselves.
+
+    Args:
+        attacked: The model.
+        u: Samples from 0 to 1, ``(n, ...)``.
+        y: True classes, ``(n,)``.
+        attempts: Each is made on the samples that are left.
+    """
+    fooled, points = ~attacked.correct(u, y), u.astype(np.float32)
+    for attempt in attempts:
+        rows = np.flatnonzero(~fooled)
+        if not len(rows):
+            break
+        found = attempt(rows)
+        fooled[rows] = found.fooled
+        points[rows[found.fooled]] = found.points[found.fooled]
+    return Found(fooled=fooled, points=points)
+
+
+def own_generators(u: Array, seed: int, *purpose: int) -> list[np.random.Generator]:
+    """Random numbers for each sample that depend on its values alone.
+
+    So neither the backend, nor the batch, nor which other samples are still attacked changes them.
+
+    Args:
+        u: Samples, ``(n, ...)``.
+        seed: Of all of them.
+        purpose: Numbers that keep apart what is drawn for different ends.
+    """
+    return [
+        np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(*purpose, _fingerprint(row))))
+        for row in u.astype(np.float32)
+    ]
+
+
+def _fingerprint(row: Array) -> int:
+    return int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "little")
