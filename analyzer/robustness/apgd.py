@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from analyzer.backends import engine
 from analyzer.errors import ConfigError
 from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.gradient_descent import Found
 from analyzer.robustness.losses import Loss, loss_named, margin
-from analyzer.robustness.minimum_norm import likeliest, wide
+from analyzer.robustness.minimum_norm import likeliest
+from analyzer.robustness.outcomes import Found
 from analyzer.robustness.survivors import Attempt, first_found, own_generators
-from analyzer.robustness.threat import Norm, check_norm, project, random_steps, steepest
+from analyzer.robustness.threat import Norm, check_norm, project, random_steps, steepest, wide
 
 Tensor = Any
 Array = NDArray[Any]

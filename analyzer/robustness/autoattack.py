@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from analyzer.robustness.apgd import APGD
 from analyzer.robustness.attacked import Attacked
 from analyzer.robustness.fab import FAB
-from analyzer.robustness.gradient_descent import Found
-from analyzer.robustness.screen import Distances
+from analyzer.robustness.outcomes import Distances, Found
 from analyzer.robustness.square import Square
 from analyzer.robustness.survivors import first_found
 from analyzer.robustness.threat import Norm

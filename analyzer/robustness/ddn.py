@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from analyzer.backends import engine
 from analyzer.robustness.attacked import Attacked
 from analyzer.robustness.losses import cross_entropy, margin
-from analyzer.robustness.minimum_norm import nearer, nothing_yet, of_rightly_decided, wide
-from analyzer.robustness.screen import Distances
-from analyzer.robustness.threat import length, steepest
+from analyzer.robustness.minimum_norm import nearer, nothing_yet, of_rightly_decided
+from analyzer.robustness.outcomes import Distances
+from analyzer.robustness.threat import length, steepest, wide
 
 Tensor = Any
 Array = NDArray[Any]

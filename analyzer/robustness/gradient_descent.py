@@ -12,23 +12,11 @@ from numpy.typing import NDArray
 from analyzer.backends import engine
 from analyzer.robustness.attacked import Attacked
 from analyzer.robustness.losses import loss_named, margin
-from analyzer.robustness.threat import Norm, check_norm, project, random_steps, steepest
+from analyzer.robustness.outcomes import Found
+from analyzer.robustness.threat import Norm, check_norm, project, random_steps, steepest, wide
 
 Tensor = Any
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Found:
-    """What an attack within ε brought.
-
-    Attributes:
-        fooled: ``(n,)`` whether a point was found that the model does not decide for the true class.
-        points: ``(n, ...)`` that point, in units of the box; the sample itself where there is none.
-    """
-
-    fooled: NDArray[np.bool_]
-    points: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +87,7 @@ def fgsm(*, loss: str = "cross_entropy", norm: Norm = "linf") -> PGD:
 
 
 def _scaled(steps: Array, epsilon: Tensor) -> Tensor:
-    wide = keras.ops.reshape(epsilon, (-1, *(1 for _ in steps.shape[1:])))
-    return keras.ops.convert_to_tensor(steps) * wide
+    return keras.ops.convert_to_tensor(steps) * wide(epsilon, steps)
 
 
 def _stepper(attacked: Attacked, name: str, norm: str) -> Any:
@@ -123,8 +110,7 @@ def _stepper(attacked: Attacked, name: str, norm: str) -> Any:
         _, of_logits = engine().value_and_grad(lambda z: ops.sum(loss(z, y, t)), fixed)
         gradient = pullback(of_logits)
         best, fooled = _noted(fixed, y, point, best, fooled)
-        wide = ops.reshape(size, (-1, *(1 for _ in point.shape[1:])))
-        return project(point + wide * steepest(gradient, norm), origin, epsilon, norm), best, fooled
+        return project(point + wide(size, point) * steepest(gradient, norm), origin, epsilon, norm), best, fooled
 
     return step
 
@@ -140,5 +126,5 @@ def _noted(z: Tensor, y: Tensor, point: Tensor, best: Tensor, fooled: Tensor) ->
     """The first point found for each sample, and whether there is one."""
     ops = keras.ops
     wrong = margin(z, y, y) >= 0
-    newly = ops.reshape(ops.logical_and(wrong, ops.logical_not(fooled)), (-1, *(1 for _ in point.shape[1:])))
-    return ops.where(newly, point, best), ops.logical_or(fooled, wrong)
+    newly = ops.logical_and(wrong, ops.logical_not(fooled))
+    return ops.where(wide(newly, point), point, best), ops.logical_or(fooled, wrong)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from analyzer.robustness.attacked import Attacked
 from analyzer.robustness.losses import margin
-from analyzer.robustness.screen import Distances
-from analyzer.robustness.threat import length
+from analyzer.robustness.outcomes import Distances
+from analyzer.robustness.threat import length, wide
 
 Tensor = Any
 Array = NDArray[Any]
@@ -84,16 +84,6 @@ def nearer(
     step = length(point - origin, norm)
     better = ops.logical_and(margin(z, y, y) >= 0, step < shortest)
     return ops.where(wide(better, point), point, best), ops.where(better, step, shortest)
-
-
-def wide(amount: Tensor, x: Tensor) -> Tensor:
-    """One number per sample, in a shape that broadcasts to the samples.
-
-    Args:
-        amount: ``(n,)``.
-        x: ``(n, ...)``.
-    """
-    return keras.ops.reshape(amount, (-1, *(1 for _ in x.shape[1:])))
 
 
 def towards(y: Tensor, t: Tensor, n_classes: int) -> Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from analyzer.robustness.attacked import Attacked
 from analyzer.robustness.losses import margin
-from analyzer.robustness.threat import Norm, length
+from analyzer.robustness.threat import Norm, length, wide
 
 Tensor = Any
 Array = NDArray[Any]
@@ -37,7 +37,7 @@ def shortened(
     ops = keras.ops
 
     def along(origin: Tensor, point: Tensor, share: Tensor) -> Tensor:
-        return origin + ops.reshape(share, (-1, *(1 for _ in origin.shape[1:]))) * (point - origin)
+        return origin + wide(share, origin) * (point - origin)
 
     def halve(
         values: list[Tensor], origin: Tensor, point: Tensor, y: Tensor, low: Tensor, high: Tensor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,9 @@ from numpy.typing import NDArray
 
 from analyzer.robustness.attacked import Attacked
 from analyzer.robustness.gradient_descent import PGD
+from analyzer.robustness.minimum_norm import likeliest
 from analyzer.robustness.nearest import shortened
+from analyzer.robustness.outcomes import Distances
 from analyzer.robustness.threat import Norm
 
 Array = NDArray[Any]
@@ -18,28 +19,6 @@ Array = NDArray[Any]
 TARGETS = 9
 """Most classes that are aimed at, the likeliest first."""
 STEPS = 40
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Distances:
-    """How far samples are from a wrong decision; upper bounds, since an attack that fails proves nothing.
-
-    Attributes:
-        distance: ``(n,)`` norm of the shortest step found, in units of the box; 0 for samples that are decided wrongly
-            as they are, infinity where nothing was found.
-        points: ``(n, ...)`` where it leads, in units of the box.
-    """
-
-    distance: NDArray[np.float64]
-    points: NDArray[np.float32]
-
-    def robust_at(self, epsilon: float) -> NDArray[np.bool_]:
-        """Samples for which nothing was found within ε.
-
-        Args:
-            epsilon: In units of the box.
-        """
-        return self.distance > epsilon
 
 
 def screen(attacked: Attacked, u: Array, y: Array, epsilons: Array, *, norm: Norm = "linf") -> Distances:
@@ -58,7 +37,7 @@ def screen(attacked: Attacked, u: Array, y: Array, epsilons: Array, *, norm: Nor
     grid = np.asarray(epsilons, np.float64)
     attack = PGD(loss="targeted_margin", norm=norm, steps=STEPS)
     search = _Search(grid, attacked.correct(u, y), u)
-    for t in _likeliest(attacked.all_logits(u), y):
+    for t in likeliest(attacked, u, y, TARGETS).T:
         low = np.zeros(len(u), np.int64)
         probe = search.upper - 1
         while len(rows := np.flatnonzero(probe >= low)):
@@ -68,12 +47,6 @@ def screen(attacked: Attacked, u: Array, y: Array, epsilons: Array, *, norm: Nor
             low[missed] = probe[missed] + 1
             probe[rows] = (low[rows] + search.upper[rows] - 1) // 2
     return search.shortened(attacked, y, norm)
-
-
-def _likeliest(z: Array, y: Array) -> Array:
-    """For each rank the class of each sample, the true ones left out: ``(targets, n)``."""
-    others = np.where(np.arange(z.shape[1]) == y[:, None], -np.inf, z)
-    return np.argsort(-others, axis=1, kind="stable")[:, : min(TARGETS, z.shape[1] - 1)].T
 
 
 class _Search:

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from analyzer.errors import ConfigError
 from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.gradient_descent import Found
 from analyzer.robustness.losses import margin
-from analyzer.robustness.minimum_norm import wide
+from analyzer.robustness.outcomes import Found
 from analyzer.robustness.survivors import first_found, own_generators
-from analyzer.robustness.threat import Norm, check_norm, project
+from analyzer.robustness.threat import Norm, check_norm, project, wide
 
 Tensor = Any
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.gradient_descent import Found
+from analyzer.robustness.outcomes import Found
 
 Array = NDArray[Any]
 Attempt = Callable[[NDArray[np.int64]], Found]

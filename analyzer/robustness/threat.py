@@ -78,8 +78,13 @@ def _axes(x: Tensor) -> tuple[int, ...]:
     return tuple(range(1, len(x.shape)))
 
 
-def _wide(amount: Tensor, x: Tensor) -> Tensor:
-    """One number per sample, in a shape that broadcasts to the samples."""
+def wide(amount: Tensor, x: Tensor) -> Tensor:
+    """One number per sample, in a shape that broadcasts to the samples.
+
+    Args:
+        amount: ``(n,)``.
+        x: ``(n, ...)``.
+    """
     return keras.ops.reshape(amount, (-1, *(1 for _ in _axes(x))))
 
 
@@ -105,7 +110,7 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     """
     if norm == "linf":
         return keras.ops.sign(gradient)
-    return gradient / (_wide(length(gradient, norm), gradient) + 1e-12)
+    return gradient / (wide(length(gradient, norm), gradient) + 1e-12)
 
 
 def project(x: Tensor, origin: Tensor, epsilon: Tensor, norm: str) -> Tensor:
@@ -121,11 +126,11 @@ def project(x: Tensor, origin: Tensor, epsilon: Tensor, norm: str) -> Tensor:
     """
     ops = keras.ops
     step = x - origin
-    radius = _wide(epsilon, x)
+    radius = wide(epsilon, x)
     if norm == "linf":
         step = ops.clip(step, -radius, radius)
     else:
-        step = step * ops.minimum(1.0, radius / (_wide(length(step, norm), x) + 1e-12))
+        step = step * ops.minimum(1.0, radius / (wide(length(step, norm), x) + 1e-12))
     return ops.clip(origin + step, 0.0, 1.0)
 
 

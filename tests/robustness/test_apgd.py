@@ -1,5 +1,7 @@
 """Auto-PGD against the exact robustness of a linear softmax, and against a float64 walk in NumPy."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -13,12 +15,16 @@ from tests.robustness import oracle
 X, Y = oracle.digits()
 KERNEL, BIAS = oracle.linear_weights(X[:1400], Y[:1400])
 TEST, LABELS = X[1400:1450], Y[1400:1450]
-EXACT = {norm: oracle.exact_distances(TEST, LABELS, KERNEL, BIAS, norm) for norm in ("linf", "l2")}
+
+
+@functools.cache
+def exact_of(norm):
+    return oracle.exact_distances(TEST, LABELS, KERNEL, BIAS, norm)
 
 
 def at_quantiles(norm):
     """The samples at five radii each: inputs, classes, radii, and which verdict is known (None within 1e-4)."""
-    exact = EXACT[norm]
+    exact = exact_of(norm)
     radii = np.quantile(exact[exact > 0], [0.1, 0.3, 0.5, 0.7, 0.9])
     epsilon, distance = np.repeat(radii, len(TEST)), np.tile(exact, len(radii))
     sure = np.abs(distance - epsilon) > 1e-4
@@ -55,7 +61,7 @@ def test_untargeted_apgd_claims_no_robust_sample_and_finds_most_others(loss):
 @pytest.mark.parametrize("loss", ["dlr", "targeted_dlr"])
 def test_the_scale_of_logits_changes_no_verdict(loss):
     x, y = X[1400:1500], Y[1400:1500]
-    epsilon = np.full(len(x), np.median(EXACT["linf"]))
+    epsilon = np.full(len(x), np.median(exact_of("linf")))
     plain, scaled = (
         APGD(loss=loss, steps=50, targets=3).run(
             oracle.attacked(oracle.trained(KERNEL, BIAS, scale=scale), x), x, y, epsilon

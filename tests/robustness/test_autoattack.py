@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from analyzer.robustness.autoattack import Ensemble, Within, autoattack, standard_tier
-from analyzer.robustness.gradient_descent import Found
-from analyzer.robustness.screen import Distances
+from analyzer.robustness.outcomes import Distances, Found
 from tests.robustness import oracle
 
 

@@ -1,5 +1,7 @@
 """The Square attack on images, series, vectors and volumes of one linear softmax, whose robustness is known exactly."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -13,7 +15,13 @@ from tests.robustness import oracle
 X, Y = oracle.digits()
 KERNEL, BIAS = oracle.linear_weights(X[:1400], Y[:1400])
 TEST, LABELS = X[1400:1430], Y[1400:1430]
-EXACT = {norm: oracle.exact_distances(TEST, LABELS, KERNEL, BIAS, norm) for norm in ("linf", "l2")}
+
+
+@functools.cache
+def exact_of(norm):
+    return oracle.exact_distances(TEST, LABELS, KERNEL, BIAS, norm)
+
+
 SHAPES = [(64,), (8, 8, 1), (16, 4), (4, 4, 2, 2), (4, 16, 1)]
 
 
@@ -33,7 +41,7 @@ def lengths(steps, norm):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("norm", "least"), [("linf", 0.65), ("l2", 0.35)])
 def test_every_shape_is_attacked_within_box_and_ball_and_no_robust_sample_is_claimed(shape, norm, least):
-    exact = np.tile(EXACT[norm], 2)
+    exact = np.tile(exact_of(norm), 2)
     epsilon = np.repeat(np.quantile(exact[exact > 0], [0.5, 0.8]), len(TEST))
     u, y = np.tile(TEST, (2, 1)).reshape(-1, *shape), np.tile(LABELS, 2)
     attacked = oracle.attacked(linear(shape), u)
@@ -51,8 +59,8 @@ def test_every_shape_is_attacked_within_box_and_ball_and_no_robust_sample_is_cla
 
 
 def test_more_queries_leave_few_samples_standing():
-    falls = EXACT["linf"] > 0
-    u, y, epsilon = TEST[falls], LABELS[falls], EXACT["linf"][falls] * 1.1
+    falls = exact_of("linf") > 0
+    u, y, epsilon = TEST[falls], LABELS[falls], exact_of("linf")[falls] * 1.1
     attacked = oracle.attacked(linear((64,)), u)
     few, many = (Square(queries=queries).run(attacked, u, y, epsilon).fooled.mean() for queries in (100, 1000))
     assert few < many
@@ -132,7 +140,7 @@ def test_the_schedule_is_the_published_one_stretched():
 
 
 def test_random_numbers_are_the_samples_own():
-    epsilon = np.full(len(TEST), np.quantile(EXACT["l2"], 0.7))
+    epsilon = np.full(len(TEST), np.quantile(exact_of("l2"), 0.7))
     attack = Square(norm="l2", queries=150)
     whole = attack.run(oracle.attacked(linear((64,)), TEST, batch_size=32), TEST, LABELS, epsilon)
     rows = np.arange(len(TEST))[::-3]
