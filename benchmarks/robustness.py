@@ -13,10 +13,10 @@ import numpy as np
 
 from analyzer.backends import engine
 from analyzer.inspection import open_model
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.gradient_descent import PGD
-from analyzer.robustness.losses import margin
-from analyzer.robustness.threat import Box
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.gradient_descent import PGD
+from analyzer.robustness.attacks.losses import margin
+from analyzer.robustness.attacks.threat import Box
 from benchmarks.common import Ratio, ratio
 from benchmarks.nets import NETS, Net
 

@@ -6,8 +6,8 @@ from scipy.optimize import brentq
 from sklearn.datasets import load_digits
 
 from analyzer.inspection import open_model
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.threat import Box
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.threat import Box
 
 
 def digits():

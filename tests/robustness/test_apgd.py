@@ -8,8 +8,8 @@ import pytest
 
 from analyzer.errors import ConfigError
 from analyzer.robustness import apgd
-from analyzer.robustness.apgd import APGD, checkpoints
-from analyzer.robustness.survivors import own_generators
+from analyzer.robustness.attacks.apgd import APGD, checkpoints
+from analyzer.robustness.attacks.survivors import own_generators
 from tests.robustness import oracle
 
 X, Y = oracle.digits()

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analyzer.robustness.autoattack import Ensemble, Within, autoattack, standard_tier
-from analyzer.robustness.outcomes import Distances, Found
+from analyzer.robustness.attacks.autoattack import Ensemble, Within, autoattack, standard_tier
+from analyzer.robustness.attacks.outcomes import Distances, Found
 from tests.robustness import oracle
 
 

@@ -7,7 +7,7 @@ from scipy.special import log_softmax, logsumexp
 
 from analyzer.backends import engine
 from analyzer.errors import ConfigError
-from analyzer.robustness.losses import LOSSES, loss_named
+from analyzer.robustness.attacks.losses import LOSSES, loss_named
 
 RNG = np.random.default_rng(0)
 Z, Y = RNG.normal(0, 3, (50, 6)), RNG.integers(0, 6, 50)

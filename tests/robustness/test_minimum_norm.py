@@ -9,9 +9,9 @@ from scipy.optimize import brentq, linprog
 
 from analyzer.backends import engine
 from analyzer.errors import ConfigError
-from analyzer.robustness.ddn import DDN
-from analyzer.robustness.deepfool import DeepFool
-from analyzer.robustness.fab import FAB, onto_hyperplane
+from analyzer.robustness.attacks.ddn import DDN
+from analyzer.robustness.attacks.deepfool import DeepFool
+from analyzer.robustness.attacks.fab import FAB, onto_hyperplane
 from tests.robustness import oracle
 
 X, Y = oracle.digits()

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from analyzer.robustness.screen import screen
+from analyzer.robustness.attacks.screen import screen
 from tests.robustness import oracle
 
 X, Y = oracle.digits()

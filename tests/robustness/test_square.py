@@ -8,8 +8,8 @@ import pytest
 
 from analyzer.errors import ConfigError
 from analyzer.robustness import square
-from analyzer.robustness.apgd import APGD
-from analyzer.robustness.square import Square, share_at
+from analyzer.robustness.attacks.apgd import APGD
+from analyzer.robustness.attacks.square import Square, share_at
 from tests.robustness import oracle
 
 X, Y = oracle.digits()

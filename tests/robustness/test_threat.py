@@ -6,7 +6,7 @@ import pytest
 
 from analyzer.backends import engine
 from analyzer.errors import ConfigError, DataError
-from analyzer.robustness.threat import box_of, check_norm, length, project, random_steps, steepest
+from analyzer.robustness.attacks.threat import box_of, check_norm, length, project, random_steps, steepest
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0, 1, (40, 3, 4)).astype("float32")

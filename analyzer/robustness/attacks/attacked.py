@@ -17,8 +17,8 @@ from analyzer.inspection.batching import in_batches
 from analyzer.inspection.guard import untouched_process
 from analyzer.inspection.logits import logits_out
 from analyzer.inspection.view import ModelView
-from analyzer.robustness.losses import margin
-from analyzer.robustness.threat import Box
+from analyzer.robustness.attacks.losses import margin
+from analyzer.robustness.attacks.threat import Box
 
 Tensor = Any
 Array = NDArray[Any]

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.backends import engine
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.losses import margin, targeted_margin
-from analyzer.robustness.minimum_norm import likeliest, nearer, nothing_yet, of_rightly_decided, towards
-from analyzer.robustness.nearest import shortened
-from analyzer.robustness.outcomes import Distances
-from analyzer.robustness.threat import Norm, check_norm, length, wide
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.losses import margin, targeted_margin
+from analyzer.robustness.attacks.minimum_norm import likeliest, nearer, nothing_yet, of_rightly_decided, towards
+from analyzer.robustness.attacks.nearest import shortened
+from analyzer.robustness.attacks.outcomes import Distances
+from analyzer.robustness.attacks.threat import Norm, check_norm, length, wide
 
 Tensor = Any
 Array = NDArray[Any]
@@ -98,7 +98,7 @@ def onto_hyperplane(x: Tensor, w: Tensor, missing: Tensor, norm: str) -> Tensor:
         x: Points from 0 to 1, ``(n, d)``.
         w: Normals, ``(n, d)``; a step of length 0 where all is 0.
         missing: ``(n,)`` of either sign.
-        norm: One of `analyzer.robustness.threat.NORMS`.
+        norm: One of `analyzer.robustness.attacks.threat.NORMS`.
 
     Returns:
         ``(n, d)``.

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import ConfigError
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.losses import margin
-from analyzer.robustness.outcomes import Found
-from analyzer.robustness.survivors import first_found, own_generators
-from analyzer.robustness.threat import Norm, check_norm, project, wide
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.losses import margin
+from analyzer.robustness.attacks.outcomes import Found
+from analyzer.robustness.attacks.survivors import first_found, own_generators
+from analyzer.robustness.attacks.threat import Norm, check_norm, project, wide
 
 Tensor = Any
 Array = NDArray[Any]

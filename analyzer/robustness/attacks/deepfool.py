@@ -13,11 +13,11 @@ import keras
 from numpy.typing import NDArray
 
 from analyzer.backends import engine
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.losses import margin, targeted_margin
-from analyzer.robustness.minimum_norm import likeliest, nearer, nothing_yet, of_rightly_decided, towards
-from analyzer.robustness.outcomes import Distances
-from analyzer.robustness.threat import Norm, check_norm, length, steepest, wide
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.losses import margin, targeted_margin
+from analyzer.robustness.attacks.minimum_norm import likeliest, nearer, nothing_yet, of_rightly_decided, towards
+from analyzer.robustness.attacks.outcomes import Distances
+from analyzer.robustness.attacks.threat import Norm, check_norm, length, steepest, wide
 
 Tensor = Any
 Array = NDArray[Any]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.backends import engine
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.losses import loss_named, margin
-from analyzer.robustness.outcomes import Found
-from analyzer.robustness.threat import Norm, check_norm, project, random_steps, steepest, wide
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.losses import loss_named, margin
+from analyzer.robustness.attacks.outcomes import Found
+from analyzer.robustness.attacks.threat import Norm, check_norm, project, random_steps, steepest, wide
 
 Tensor = Any
 Array = NDArray[Any]
@@ -24,7 +24,7 @@ class PGD:
     """Projected gradient descent; every point on the way counts, not the last alone.
 
     Attributes:
-        loss: One of `analyzer.robustness.losses.LOSSES`.
+        loss: One of `analyzer.robustness.attacks.losses.LOSSES`.
         norm: ``"linf"`` or ``"l2"``.
         steps: Gradients per start.
         step_size: Length of a step, in ε; None for ``2.5 / steps``, which can cross the ball and come back.

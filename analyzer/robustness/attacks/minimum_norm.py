@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.losses import margin
-from analyzer.robustness.outcomes import Distances
-from analyzer.robustness.threat import length, wide
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.losses import margin
+from analyzer.robustness.attacks.outcomes import Distances
+from analyzer.robustness.attacks.threat import length, wide
 
 Tensor = Any
 Array = NDArray[Any]

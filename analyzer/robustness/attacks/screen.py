@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.gradient_descent import PGD
-from analyzer.robustness.minimum_norm import likeliest
-from analyzer.robustness.nearest import shortened
-from analyzer.robustness.outcomes import Distances
-from analyzer.robustness.threat import Norm
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.gradient_descent import PGD
+from analyzer.robustness.attacks.minimum_norm import likeliest
+from analyzer.robustness.attacks.nearest import shortened
+from analyzer.robustness.attacks.outcomes import Distances
+from analyzer.robustness.attacks.threat import Norm
 
 Array = NDArray[Any]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.outcomes import Found
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.outcomes import Found
 
 Array = NDArray[Any]
 Attempt = Callable[[NDArray[np.int64]], Found]

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.backends import engine
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.losses import cross_entropy, margin
-from analyzer.robustness.minimum_norm import nearer, nothing_yet, of_rightly_decided
-from analyzer.robustness.outcomes import Distances
-from analyzer.robustness.threat import length, steepest, wide
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.losses import cross_entropy, margin
+from analyzer.robustness.attacks.minimum_norm import nearer, nothing_yet, of_rightly_decided
+from analyzer.robustness.attacks.outcomes import Distances
+from analyzer.robustness.attacks.threat import length, steepest, wide
 
 Tensor = Any
 Array = NDArray[Any]

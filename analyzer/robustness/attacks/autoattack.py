@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.robustness.apgd import APGD
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.fab import FAB
-from analyzer.robustness.outcomes import Distances, Found
-from analyzer.robustness.square import Square
-from analyzer.robustness.survivors import first_found
-from analyzer.robustness.threat import Norm
+from analyzer.robustness.attacks.apgd import APGD
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.fab import FAB
+from analyzer.robustness.attacks.outcomes import Distances, Found
+from analyzer.robustness.attacks.square import Square
+from analyzer.robustness.attacks.survivors import first_found
+from analyzer.robustness.attacks.threat import Norm
 
 Array = NDArray[Any]
 

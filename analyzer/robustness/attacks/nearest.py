@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.losses import margin
-from analyzer.robustness.threat import Norm, length, wide
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.losses import margin
+from analyzer.robustness.attacks.threat import Norm, length, wide
 
 Tensor = Any
 Array = NDArray[Any]

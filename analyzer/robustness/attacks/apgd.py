@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from analyzer.backends import engine
 from analyzer.errors import ConfigError
-from analyzer.robustness.attacked import Attacked
-from analyzer.robustness.losses import Loss, loss_named, margin
-from analyzer.robustness.minimum_norm import likeliest
-from analyzer.robustness.outcomes import Found
-from analyzer.robustness.survivors import Attempt, first_found, own_generators
-from analyzer.robustness.threat import Norm, check_norm, project, random_steps, steepest, wide
+from analyzer.robustness.attacks.attacked import Attacked
+from analyzer.robustness.attacks.losses import Loss, loss_named, margin
+from analyzer.robustness.attacks.minimum_norm import likeliest
+from analyzer.robustness.attacks.outcomes import Found
+from analyzer.robustness.attacks.survivors import Attempt, first_found, own_generators
+from analyzer.robustness.attacks.threat import Norm, check_norm, project, random_steps, steepest, wide
 
 Tensor = Any
 Array = NDArray[Any]
@@ -37,7 +37,7 @@ class APGD:
     first, each time on the samples that are left.
 
     Attributes:
-        loss: One of `analyzer.robustness.losses.LOSSES`.
+        loss: One of `analyzer.robustness.attacks.losses.LOSSES`.
         norm: ``"linf"`` or ``"l2"``.
         steps: Moves per start; there is one gradient more.
         restarts: Random starts, for targeted losses in each class.
