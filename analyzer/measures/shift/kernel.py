@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from analyzer.errors import ConfigError
+from analyzer.measures.random_streams import stream
 from analyzer.measures.shift.samples import Floats, Samples, drawn_at_most
 
 MAX_ROWS = 1000
@@ -86,7 +87,7 @@ def pooled_kernel(two: Samples, *, max_rows: int = MAX_ROWS, seed: int = 0) -> P
     """
     if max_rows < FOLDS:
         raise ConfigError(f"max_rows={max_rows}: expected {FOLDS} at least, one row of each side per fold.")
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
+    rng = stream(seed, 0)
     drawn = drawn_at_most(two, max_rows, rng)
     rows = drawn.standardised
     lengths = np.einsum("ij,ij->i", rows, rows)
@@ -118,7 +119,7 @@ def mmd_test(kernel: PooledKernel, *, n_permutations: int = 999, seed: int = 0) 
     Raises:
         ConfigError: If ``n_permutations`` is below 1.
     """
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    rng = stream(seed, 1)
     strata = np.zeros(len(kernel.matrix), dtype=np.int64)
     is_new = _permuted(_sides(kernel), strata, _at_least_one(n_permutations), rng)
     hollow = kernel.matrix - np.diag(np.diag(kernel.matrix))
@@ -148,7 +149,7 @@ def classifier_test(kernel: PooledKernel, *, n_permutations: int = 999, seed: in
     Raises:
         ConfigError: If ``n_permutations`` is below 1.
     """
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
+    rng = stream(seed, 2)
     sides = _sides(kernel)
     fold = _dealt(sides, rng)
     is_new = _permuted(sides, fold, _at_least_one(n_permutations), rng)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from analyzer.errors import ConfigError, DataError
+from analyzer.measures.random_streams import stream
 from analyzer.measures.shift.detection import Detection, detection
 
 Floats = NDArray[np.float64]
@@ -169,7 +170,7 @@ def ood_detection(reference: Outputs, new: Outputs, *, seed: int = 0, level: flo
             f"{n} rows of logits and {len(reference.features)} of features: expected as many of both, and"
             f" {2 * NEIGHBOURS} at least."
         )
-    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3,))).permutation(n)
+    order = stream(seed, 3).permutation(n)
     fitted, judged = order[: n // 2], order[n // 2 :]
     known, features = reference.features[fitted], reference.features[judged]
     gaussians = tied_gaussians(known, np.argmax(reference.logits[fitted], axis=1))

@@ -20,12 +20,12 @@ from analyzer.inspection import inputs
 from analyzer.inspection.features import arranged_for, check_whole, open_on, opened
 from analyzer.inspection.guard import untouched_process
 from analyzer.inspection.view import ModelView
+from analyzer.measures.random_streams import stream
 from analyzer.progress import Progress
 from analyzer.relevance.evaluation.explained_score import ExplainedScore
 from analyzer.relevance.evaluation.method_bench import METRICS, Bench, Noise, Run, Subject
 from analyzer.relevance.evaluation.method_verdict import cautions, differences, verdict
 from analyzer.relevance.evaluation.removal import Baseline, Features, removal_of
-from analyzer.relevance.evaluation.scoring import stream
 from analyzer.relevance.presets import Preset
 from analyzer.relevance.program_cache import kept_programs
 from analyzer.relevance.propagation import input_names

@@ -19,9 +19,10 @@ from analyzer.data_types.relevance import Faithfulness, FaithfulnessScore
 from analyzer.errors import ConfigError, DataError, Unsupported
 from analyzer.measures import perturbation
 from analyzer.measures.map_similarity import ROW_SIMILARITIES
+from analyzer.measures.random_streams import stream
 from analyzer.progress import Progress
 from analyzer.relevance.evaluation.removal import Inputs, Removal
-from analyzer.relevance.evaluation.scoring import check_at_least, mean_of, quality_score, stepping, stream
+from analyzer.relevance.evaluation.scoring import check_at_least, mean_of, quality_score, stepping
 
 Floats = NDArray[np.float64]
 Predict = Callable[[Inputs], NDArray[Any]]

@@ -17,9 +17,10 @@ from analyzer.data_types.explanation_quality import QualityScore
 from analyzer.errors import ConfigError, DataError, Unsupported
 from analyzer.measures import map_complexity
 from analyzer.measures.map_similarity import ROW_SIMILARITIES, MapSimilarity, ssim
+from analyzer.measures.random_streams import stream
 from analyzer.progress import Progress
 from analyzer.relevance.evaluation.removal import Inputs, Removal
-from analyzer.relevance.evaluation.scoring import check_at_least, quality_score, stepping, stream
+from analyzer.relevance.evaluation.scoring import check_at_least, quality_score, stepping
 
 Floats = NDArray[np.float64]
 Attribute = Callable[[Inputs], Inputs]

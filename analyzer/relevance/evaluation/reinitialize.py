@@ -15,7 +15,7 @@ from analyzer.backends import engine
 from analyzer.inspection.guard import untouched_process
 from analyzer.inspection.initial_scale import initializer_of
 from analyzer.inspection.view import ModelView, VariableInfo
-from analyzer.relevance.evaluation.scoring import stream
+from analyzer.measures.random_streams import stream
 
 Values = Mapping[int, Any]
 """Values that stand for those of variables, by ``id`` of the variable."""

@@ -41,16 +41,6 @@ def mean_of(values: Floats, *, n_bootstrap: int = 1000, seed: int = 0) -> Estima
     return mean_estimate(known, None, None, n_bootstrap=n_bootstrap, seed=seed)
 
 
-def stream(seed: int, number: int = 0) -> np.random.Generator:
-    """Random numbers for one purpose, unlike those of ``default_rng(seed)``, which may have made the user's data.
-
-    Args:
-        seed: The user's seed.
-        number: Tells purposes apart.
-    """
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
-
-
 def quality_score(name: str, better: Better | None, values: Floats, n_bootstrap: int, seed: int) -> QualityScore:
     """Values of a measure with the estimate of their mean; see `mean_of`."""
     estimate = mean_of(values, n_bootstrap=n_bootstrap, seed=seed)

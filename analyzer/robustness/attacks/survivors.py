@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.measures.random_streams import stream
 from analyzer.robustness.attacks.attacked import Attacked
 from analyzer.robustness.attacks.outcomes import Found
 
@@ -49,10 +50,7 @@ def own_generators(u: Array, seed: int, *purpose: int) -> list[np.random.Generat
         seed: Of all of them.
         purpose: Numbers that keep apart what is drawn for different ends.
     """
-    return [
-        np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(*purpose, _fingerprint(row))))
-        for row in u.astype(np.float32)
-    ]
+    return [stream(seed, *purpose, _fingerprint(row)) for row in u.astype(np.float32)]
 
 
 def _fingerprint(row: Array) -> int:
