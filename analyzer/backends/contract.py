@@ -147,13 +147,22 @@ class RelevanceOps(Protocol):
             plain: What Keras computes, for backends whose kernels it already uses well.
         """
 
-    def max_pool(self, x: Tensor, window: Sequence[int], plain: Callable[[Tensor], Tensor]) -> Tensor:
-        """The maxima of windows that lie side by side; the first of the largest in each gets all that flows back.
+    def max_pool(
+        self,
+        x: Tensor,
+        window: Sequence[int],
+        strides: Sequence[int],
+        padding: str,
+        plain: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """The maxima of windows; the first of the largest in each gets all that flows back, so nothing is doubled.
 
         Args:
-            x: ``(samples, *sizes, channels)``; what is left at the end of an axis belongs to no window.
+            x: ``(samples, *sizes, channels)``.
             window: Its sizes.
-            plain: What Keras computes, for backends whose kernels are fast both ways.
+            strides: One per axis of the window.
+            padding: ``"same"`` or ``"valid"``.
+            plain: What Keras computes, for backends whose kernels do so and are fast both ways.
         """
 
     def compile(self, fn: Callable[..., Any], *, convolutions: bool, jit_compile: bool) -> Callable[..., Any]:

@@ -84,11 +84,15 @@ def convolve(
     return plain(x, kernel)
 
 
-def max_pool(x: Tensor, window: Sequence[int], plain: Callable[[Tensor], Tensor]) -> Tensor:
-    # XLA scatters to the winners in a loop, once more for every target; a mask of winners is one fused product.
-    del plain
+def max_pool(
+    x: Tensor, window: Sequence[int], strides: Sequence[int], padding: str, plain: Callable[[Tensor], Tensor]
+) -> Tensor:
     n, *sizes, channels = x.shape
     cells = [(size // side, side) for size, side in zip(sizes, window, strict=True)]
+    fitting = padding == "valid" or all(size == count * side for size, (count, side) in zip(sizes, cells, strict=True))
+    if tuple(strides) != tuple(window) or not fitting:
+        return plain(x)
+    # XLA scatters to the winners in a loop, once more for every target; a mask of winners is one fused product.
     whole = x[(slice(None), *(slice(count * side) for count, side in cells))]
     tiles = whole.reshape(n, *itertools.chain(*cells), channels)
     within = tuple(range(2, tiles.ndim - 1, 2))

@@ -59,9 +59,20 @@ def convolve(
     return plain(x, kernel)
 
 
-def max_pool(x: Tensor, window: Sequence[int], plain: Callable[[Tensor], Tensor]) -> Tensor:
-    del window
-    return plain(x)
+def max_pool(
+    x: Tensor, window: Sequence[int], strides: Sequence[int], padding: str, plain: Callable[[Tensor], Tensor]
+) -> Tensor:
+    if len(window) < 3:
+        return plain(x)
+    # TensorFlow hands what flows back through a volume's window to each of the equally large, whole. In planes it does
+    # not: first over height and width, then over depth, which leaves the first of all.
+    _, depth, *sizes, channels = x.shape
+    planes = tf.reshape(x, (-1, *sizes, channels))
+    planes = tf.nn.max_pool2d(planes, window[1:], strides[1:], padding.upper())
+    height, width = planes.shape[1:3]
+    columns = tf.reshape(planes, (-1, depth, height * width, channels))
+    columns = tf.nn.max_pool2d(columns, (window[0], 1), (strides[0], 1), padding.upper())
+    return tf.reshape(columns, (-1, columns.shape[1], height, width, channels))
 
 
 _PLAIN_CALLS = 2

@@ -34,6 +34,7 @@ LAYERS = {
     "max with a rest": (lambda: L.MaxPooling2D((4, 2)), IMAGE),
     "max1d": (lambda: L.MaxPooling1D(2, strides=2, padding="same"), (5, 3)),
     "max3d": (lambda: L.MaxPooling3D(2), (4, 4, 2, 2)),
+    "max3d overlapping": (lambda: L.MaxPooling3D((2, 3, 2), strides=(1, 2, 1), padding="same"), (3, 4, 3, 2)),
     "average": (lambda: L.AveragePooling2D(3, strides=2, padding="same"), IMAGE),
     "average1d": (lambda: L.AveragePooling1D(2), STEPS),
     "average3d": (lambda: L.AveragePooling3D(2), (4, 4, 2, 2)),

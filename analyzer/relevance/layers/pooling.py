@@ -40,8 +40,14 @@ def average_pooling(visit: Visit, inputs: Tensor, **kwargs: Any) -> Tensor:
 @handles(L.MaxPooling1D, L.MaxPooling2D, L.MaxPooling3D)
 def max_pooling(visit: Visit, inputs: Tensor, **_: Any) -> Tensor:
     layer = visit.layer
-    if _side_by_side(layer, inputs):
-        visit.call = functools.partial(visit.flow.backend.max_pool, window=layer.pool_size, plain=visit.call)
+    if layer.data_format == "channels_last":
+        visit.call = functools.partial(
+            visit.flow.backend.max_pool,
+            window=layer.pool_size,
+            strides=layer.strides,
+            padding=layer.padding,
+            plain=visit.call,
+        )
 
     def mean(x: Tensor) -> Tensor:
         return ops.average_pool(
@@ -53,14 +59,6 @@ def max_pooling(visit: Visit, inputs: Tensor, **_: Any) -> Tensor:
         )
 
     return _of_maxima(visit, inputs, mean)
-
-
-def _side_by_side(layer: Any, x: Tensor) -> bool:
-    """Whether the windows neither overlap nor reach over the edge."""
-    if layer.data_format != "channels_last" or tuple(layer.strides) != tuple(layer.pool_size):
-        return False
-    sizes = zip(x.shape[1:-1], layer.pool_size, strict=True)
-    return layer.padding == "valid" or all(size % side == 0 for size, side in sizes)
 
 
 @handles(L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, L.GlobalMaxPooling3D)
