@@ -58,6 +58,8 @@ NAMED_PANELS = (
     "ledger",
     "balance",
     "relevance_units",
+    "corruption_accuracy",
+    "fooled",
     "pareto_table",
 )
 """Panels that name models beside their marks and need no legend."""

@@ -13,6 +13,7 @@ from analyzer.visualizers.calibration_visualizer import CalibrationVisualizer
 from analyzer.visualizers.information_flow_visualizer import InformationFlowVisualizer
 from analyzer.visualizers.pareto_visualizer import ParetoVisualizer
 from analyzer.visualizers.relevance_visualizer import RelevanceVisualizer
+from analyzer.visualizers.robustness_visualizer import RobustnessVisualizer
 from analyzer.visualizers.summary_visualizer import SummaryVisualizer
 from analyzer.visualizers.training_dynamics_visualizer import TrainingDynamicsVisualizer
 from analyzer.visualizers.weight_visualizer import WeightVisualizer
@@ -29,6 +30,7 @@ BUILT_IN: dict[str, type[BaseVisualizer]] = {
         CalibrationVisualizer,
         InformationFlowVisualizer,
         RelevanceVisualizer,
+        RobustnessVisualizer,
         TrainingDynamicsVisualizer,
         ArchitectureVisualizer,
         ParetoVisualizer,

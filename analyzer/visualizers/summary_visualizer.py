@@ -20,6 +20,7 @@ from analyzer.visualizers.panels import (
     regression,
     relevance,
     relevance_scores,
+    robustness,
     tables,
     training,
     weights,
@@ -141,13 +142,16 @@ class SummaryVisualizer(FigureVisualizer):
             cells.append(cell(flow_knowledge.model_knowledge if probed else flow.model_flow, followed))
         explained = self.cast(self.results.relevance, book)
         cells += _relevance(explained.series)
+        attacked = self.cast(self.results.robustness, book)
+        if robustness.of_attacks(attacked.series):
+            cells.append(cell(robustness.robust_curves, attacked.series))
         comparison = self.results.comparison
         front = comparison.pareto if isinstance(comparison, Comparison) else None
         if front is not None and len(front.axes) > 1:
             models = self.cast(front.models, book).series
             cells.append(Cell(draw=lambda ax, pen: draw_front(ax, front, models, pen)))
         notes = weighed.notes("weights") + trained.notes("training dynamics") + flowing.notes("information flow")
-        return cells, notes + explained.notes("relevance")
+        return cells, notes + explained.notes("relevance") + attacked.notes("robustness")
 
     def _plugins(self, book: NameBook) -> tuple[list[Row], list[str]]:
         """A table for each plugin that says something of single models, two side by side, and what they lack."""

@@ -14,7 +14,7 @@ from analyzer.testing import VISUALIZER_CHECKS, check_visualizer, visualizer_che
 from analyzer.visualizers.base import BaseVisualizer
 from analyzer.visualizers.isolation import open_figures
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.slow]
 
 
 def results():

@@ -17,7 +17,7 @@ from analyzer.visualizers.style import style_context
 from tests.visualizers import synthetic
 from tests.visualizers.synthetic import cost_of, layer_cost
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.slow]
 
 SIZES = Sizes(width=7.0, narrowest=1.5, widest=3.0, box_height=0.5)
 

@@ -26,6 +26,7 @@ FILES = {
     "confidence_calibration_analysis",
     "information_flow_analysis",
     "relevance_analysis",
+    "robustness_analysis",
     "training_dynamics",
     "pareto_analysis",
     "architecture",

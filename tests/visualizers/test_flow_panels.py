@@ -19,7 +19,7 @@ from analyzer.visualizers.series import cast_of
 from analyzer.visualizers.text import NameBook
 from tests.visualizers import synthetic
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.slow]
 
 KINDS = [kind for kind, one in PANELS.items() if synthetic.InformationFlowResult in one.types]
 DEEP = tuple(f"block/layer_{i}" + ("_relu" if i % 2 else "") for i in range(200))

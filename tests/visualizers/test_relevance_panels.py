@@ -22,7 +22,7 @@ from analyzer.visualizers.plot import plot
 from tests.visualizers import synthetic
 from tests.visualizers.test_figures import all_words, drawn
 
-pytestmark = pytest.mark.plain
+pytestmark = [pytest.mark.plain, pytest.mark.slow]
 
 KINDS = [kind for kind, one in PANELS.items() if synthetic.RelevanceResult in one.types]
 OF_EXPLANATIONS = [kind for kind, one in PANELS.items() if Explanation in one.types]

@@ -18,6 +18,8 @@ from analyzer.visualizers.panels import (  # noqa: I001 - the first panel of a t
     relevance_strips,
     relevance_features,
     relevance_scores,
+    robustness,
+    corruptions,
     pareto,
 )
 from analyzer.visualizers.panels.base import PANELS, Panel
@@ -27,6 +29,7 @@ __all__ = [
     "Panel",
     "comparison",
     "confidence",
+    "corruptions",
     "flow",
     "flow_health",
     "flow_knowledge",
@@ -39,6 +42,7 @@ __all__ = [
     "relevance_scores",
     "relevance_strips",
     "reliability",
+    "robustness",
     "scores",
     "tables",
     "training",

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
-from matplotlib.transforms import Transform
 from numpy.typing import NDArray
 
 from analyzer.data_types.explanation import Explanation
@@ -19,16 +16,15 @@ from analyzer.visualizers.layout import MARGIN
 from analyzer.visualizers.panels.base import PANELS, caption, in_points, panel
 from analyzer.visualizers.panels.flow_rows import say_nothing
 from analyzer.visualizers.panels.layers import by_architecture
+from analyzer.visualizers.panels.pictures import Colours, place, write
 from analyzer.visualizers.panels.relevance_examples import IMAGES, all_examples, examples_of, how_many, in_lines
 from analyzer.visualizers.panels.relevance_rows import by_layer
 from analyzer.visualizers.series import Pen, Series
-from analyzer.visualizers.style import FAINT, MUTED
+from analyzer.visualizers.style import MUTED
 from analyzer.visualizers.text import elide
 
 KIND_OF_PANEL = {"image": "heatmap", "volume": "heatmap", "series": "steps", "tokens": "tokens", "features": "features"}
 """Which panel draws an input of which kind."""
-
-Colours = NDArray[np.float64]
 
 
 @panel("relevance", Explanation, RelevanceExample, RelevanceResult)
@@ -181,13 +177,13 @@ class _Sheet:
             y += _headroom(row, pen)
             if row.name:
                 name = elide(row.name, self.before - 0.5 * pen.small, pen.small)
-                _write(ax, where, 0, y + 0.5 * self.picture, name, pen, va="center", color="black")
+                write(ax, where, 0, y + 0.5 * self.picture, name, pen, va="center", color="black")
             for i, picture in enumerate(row.pictures):
                 x = self.before + i * self.step
-                _place(ax, where, picture, x, y, self.unit, pen)
+                place(ax, where, picture, x, y, self.unit, pen)
                 for k, line in enumerate(reversed(row.titles[i] if row.titles else ())):
                     short = elide(line, self.step - 0.5 * pen.small, pen.small)
-                    _write(ax, where, x, y - (0.3 + 1.25 * k) * pen.small, short, pen, va="bottom", color=MUTED)
+                    write(ax, where, x, y - (0.3 + 1.25 * k) * pen.small, short, pen, va="bottom", color=MUTED)
             y += self.picture
         ax.set_axis_off()
 
@@ -202,33 +198,3 @@ def _broken(model: Sequence[_Row], columns: int) -> Iterator[_Row]:
 
 def _headroom(row: _Row, pen: Pen) -> float:
     return (1.25 * max((len(title) for title in row.titles), default=0) + 0.3) * pen.small
-
-
-def _write(ax: Axes, where: Transform, x: float, y: float, text: str, pen: Pen, *, va: Any, color: str) -> None:
-    ax.text(
-        x,
-        y,
-        text,
-        fontsize=pen.small,
-        color=color,
-        va=va,
-        parse_math=False,
-        transform=where,
-        in_layout=False,
-    )
-
-
-def _place(ax: Axes, where: Transform, picture: Colours, x: float, y: float, unit: float, pen: Pen) -> None:
-    height, width = np.shape(picture)[:2]
-    image = ax.imshow(
-        picture,
-        extent=(x, x + unit * width, y + unit * height, y),
-        interpolation="nearest",
-        aspect="auto",
-        transform=where,
-        clip_on=False,
-    )
-    image.set_in_layout(False)
-    frame = Rectangle((x, y), unit * width, unit * height, fill=False, edgecolor=FAINT, linewidth=0.6 * pen.line)
-    frame.set(transform=where, clip_on=False, in_layout=False)
-    ax.add_patch(frame)

@@ -1,0 +1,93 @@
+"""`robustness_analysis`: how far inputs must move until decisions are wrong, and what corruptions cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from analyzer.visualizers.base import FigureVisualizer, grid_rows
+from analyzer.visualizers.information_flow_visualizer import worst_findings
+from analyzer.visualizers.layout import MARGIN
+from analyzer.visualizers.panels import corruptions, robustness
+from analyzer.visualizers.panels.base import Draw
+from analyzer.visualizers.series import Pen, Series
+from analyzer.visualizers.sheet import Cell, Row, cell
+from analyzer.visualizers.text import NameBook, displayable, elide
+
+MOST_MODELS = 4
+"""Models whose corruptions and samples are drawn: the first ones."""
+
+BOLD = 0.85
+"""Width of ordinary type over that of bold type."""
+
+
+class RobustnessVisualizer(FigureVisualizer):
+    """Curves and scores of all models; then corruptions and the nearest wrong decisions of each."""
+
+    name = "robustness"
+    file_name = "robustness_analysis"
+    title = "Robustness"
+
+    def rows(self, book: NameBook) -> tuple[list[Row], Sequence[Series], list[str]]:
+        """See `FigureVisualizer.rows`."""
+        cast = self.cast(self.results.robustness, book)
+        drawn = cast.series
+        rows: list[Row] = []
+        if drawn:
+            scores = cell(robustness.robust_scores, drawn)
+            curves = (cell(robustness.robust_curves, drawn),) if robustness.of_attacks(drawn) else ()
+            height = max(self.style.panel_height, 1.1 + 0.32 * len(drawn))
+            rows.append(Row(cells=(*curves, scores), height=height))
+        rows += self._of_each(drawn)
+        notes = cast.notes("robustness")
+        if len(drawn) > MOST_MODELS:
+            notes.append(
+                f"Corruptions and samples are drawn of {MOST_MODELS} of {len(drawn)} models, those given first; "
+                "analyzer.plot(result, kind=...) draws any other."
+            )
+        return rows, drawn, [*notes, *_own_words(drawn), *worst_findings(drawn)]
+
+    def _of_each(self, drawn: Sequence[Series]) -> list[Row]:
+        """Corruptions and fooled samples: side by side for a single model, else two models in a row."""
+        several = len(drawn) > 1
+        corrupted = [s for s in drawn if s.result.corruptions is not None][:MOST_MODELS]
+        pictured = [s for s in drawn if robustness.pictures(s.result)][:MOST_MODELS]
+        cells = [_titled(s, corruptions.corruption_accuracy, "Corruptions", titled=several) for s in corrupted]
+        others = [_titled(s, robustness.fooled, "Nearest wrong decisions", titled=several) for s in pictured]
+        lines = max((len(s.result.corruptions.corruptions) for s in corrupted), default=0)
+        height, tall = 1.15 + lines * 1.75 * self.style.small / 72, 1.2 * self.style.panel_height
+        if not several and cells and others:
+            return [Row(cells=(*cells, *others), height=max(height, tall))]
+        rows = grid_rows(cells, 2 if several else 1, height)
+        return rows + grid_rows(others, 2, tall)
+
+
+def _titled(s: Series, draw: Draw, what: str, *, titled: bool) -> Cell:
+    """A panel of one model, whose name is in its title where there are several models."""
+
+    def named(ax: Axes, pen: Pen) -> None:
+        room = BOLD * (pen.points - 2 * MARGIN * 72)
+        heading = elide(f"{what}: {_one_line(s)}", room, pen.font + 1) if titled else None
+        draw(ax, [s], dataclasses.replace(pen, heading=heading))
+
+    return Cell(draw=named)
+
+
+def _one_line(s: Series) -> str:
+    return s.label.replace("\n", "")
+
+
+def _own_words(drawn: Sequence[Series]) -> list[str]:
+    """What attackers may do, and what results say of themselves."""
+    notes = []
+    for s in drawn:
+        name = f"{_one_line(s)}: " if len(drawn) > 1 else ""
+        threat = s.result.threat
+        if threat is not None:
+            span = f"inputs from {threat.low:g} to {threat.high:g} ({displayable(threat.bounds_source)})"
+            steps = f"steps up to {threat.epsilon_max:g} ({robustness.NORMS[threat.norm]})"
+            notes.append(f"{name}{span}, {steps}; attacks give upper bounds on robustness.")
+        notes += [f"{name}{displayable(words)}" for words in s.result.notes]
+    return notes
