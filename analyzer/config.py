@@ -13,12 +13,14 @@ from analyzer.errors import ConfigError
 
 PlotStyle = Literal["publication", "presentation", "draft"]
 SaveFormat = Literal["png", "pdf", "svg"]
+Norm = Literal["linf", "l2", "l1"]
+Tier = Literal["screen", "standard", "full"]
 Progress = bool | Callable[[str, int, int], None]
 
 TASKS = ("binary", "multiclass", "multilabel", "regression", "gaussian", "quantile", "sequence", "segmentation")
 """Words that `task` understands. A quantile head is written with its levels: ``"quantile:0.1,0.5,0.9"``."""
 
-ANALYSES = ("weights", "calibration", "information_flow", "training_dynamics", "cost", "relevance")
+ANALYSES = ("weights", "calibration", "information_flow", "training_dynamics", "cost", "relevance", "robustness")
 """The analyses that have a switch ``analyze_<name>``, in the order in which they run."""
 
 
@@ -33,6 +35,8 @@ class AnalysisConfig:
         analyze_training_dynamics: Read training histories, where given.
         analyze_cost: Count parameters, memory and operations, and time the forward pass.
         analyze_relevance: Explain decisions: which inputs, layers and units carry them. Off by default for its cost.
+        analyze_robustness: Attack and corrupt the inputs of classifiers: how far until decisions are wrong. Off by
+            default for its cost.
         evaluate_train: Evaluate the training data too, given as ``reference_data`` of `ModelAnalyzer.analyze`, for the
             gap of loss and metrics without dropout.
         n_samples: Most samples to look at, drawn seeded and stratified by class; None looks at all.
@@ -56,6 +60,14 @@ class AnalysisConfig:
             kept.
         relevance_method: Method or preset of the relevance analysis; ``"auto"`` chooses by the layers found.
         relevance_samples: Most samples to explain, drawn seeded and stratified by class.
+        robustness_tier: How hard to attack: ``"screen"`` (multi-targeted margin PGD), ``"standard"`` (APGD as well) or
+            ``"full"`` (AutoAttack standard as well).
+        robustness_norm: Norm of the steps of attacks: ``"linf"``, ``"l2"`` or ``"l1"``.
+        robustness_epsilon: The largest radius that attacks look at, in the units of the data; None for a tenth of the
+            range of inputs, which is a radius in Linf alone.
+        robustness_bounds: Smallest and largest value of inputs; None for what a `Rescaling` layer of the model tells,
+            or as far as the data reach.
+        robustness_samples: Most samples to attack and to corrupt, drawn seeded and stratified by class.
         verbose: Log each analysis of each model at level INFO.
         task: What the models predict: one word of `TASKS` for all models, or a mapping from model name (or output
             name) to a word. None detects it.
@@ -79,6 +91,7 @@ class AnalysisConfig:
     analyze_training_dynamics: bool = True
     analyze_cost: bool = True
     analyze_relevance: bool = False
+    analyze_robustness: bool = False
     evaluate_train: bool = False
     n_samples: int | None = 1000
     weight_layer_types: Sequence[str] | None = None
@@ -97,6 +110,11 @@ class AnalysisConfig:
     max_layers_info_flow: int = 8
     relevance_method: str = "auto"
     relevance_samples: int = 64
+    robustness_tier: Tier = "screen"
+    robustness_norm: Norm = "linf"
+    robustness_epsilon: float | None = None
+    robustness_bounds: tuple[float, float] | None = None
+    robustness_samples: int = 256
     verbose: bool = True
     task: str | Mapping[str, str] | None = None
     from_logits: bool | Mapping[str, bool] | None = None
@@ -120,6 +138,7 @@ class AnalysisConfig:
         _check_whole("pareto_analysis_threshold", self.pareto_analysis_threshold, at_least=1)
         _check_whole("batch_size", self.batch_size, at_least=1)
         _check_whole("relevance_samples", self.relevance_samples, at_least=1)
+        _check_whole("robustness_samples", self.robustness_samples, at_least=1)
         _check_whole("n_bootstrap", self.n_bootstrap, at_least=0)
         _check_whole("seed", self.seed, at_least=0)
         if self.n_samples is not None:
@@ -132,6 +151,24 @@ class AnalysisConfig:
         if not (isinstance(self.progress, bool) or callable(self.progress)):
             raise ConfigError(f"progress={self.progress!r}: expected True, False or a callable (label, done, total).")
         self._check_words()
+        self._check_threat()
+
+    def _check_threat(self) -> None:
+        _check_choice("robustness_tier", self.robustness_tier, get_args(Tier))
+        _check_choice("robustness_norm", self.robustness_norm, get_args(Norm))
+        radius, bounds = self.robustness_epsilon, self.robustness_bounds
+        if radius is not None and not (_is_number(radius) and 0 < radius < float("inf")):
+            raise ConfigError(f"robustness_epsilon={radius!r}: expected a finite radius above 0, in units of the data.")
+        if radius is None and self.robustness_norm != "linf":
+            raise ConfigError(
+                f"robustness_norm={self.robustness_norm!r} has no usual radius: give robustness_epsilon, in units of "
+                "the data."
+            )
+        if bounds is not None:
+            pair = tuple(bounds) if isinstance(bounds, Sequence) and not isinstance(bounds, str) else ()
+            if len(pair) != 2 or not all(map(_is_number, pair)) or not pair[0] < pair[1]:
+                raise ConfigError(f"robustness_bounds={bounds!r}: expected (low, high) with low < high.")
+            object.__setattr__(self, "robustness_bounds", (float(pair[0]), float(pair[1])))
 
     def _check_words(self) -> None:
         if not isinstance(self.relevance_method, str) or not self.relevance_method:
@@ -187,6 +224,7 @@ class AnalysisConfig:
         plain["progress"] = bool(plain["progress"])
         for name in ("weight_layer_types", "class_names"):
             plain[name] = None if plain[name] is None else list(plain[name])
+        plain["robustness_bounds"] = None if self.robustness_bounds is None else list(self.robustness_bounds)
         for name in ("task", "from_logits", "metric_directions"):
             plain[name] = dict(plain[name]) if isinstance(plain[name], Mapping) else plain[name]
         return plain
@@ -235,6 +273,10 @@ def check_names(given: Mapping[str, Any] | Sequence[str], known: Sequence[str], 
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
             raise ConfigError(f"Unknown {what} {name!r}.{hint}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_whole(name: str, value: object, *, at_least: int) -> None:

@@ -49,6 +49,7 @@ WHOLE = {
     "max_layers_heatmap": 1,
     "max_layers_info_flow": 1,
     "relevance_samples": 1,
+    "robustness_samples": 1,
     "n_bootstrap": 0,
     "seed": 0,
     "batch_size": 1,
@@ -71,6 +72,7 @@ def test_every_field_is_documented_and_checked_here():
     assert [name for name in NAMES if f"\n        {name}: " not in documented] == []
     words = {"plot_style", "save_format", "weight_layer_types", "class_names", "task", "from_logits", "progress"}
     words |= {"metric_directions", "relevance_method"}
+    words |= {"robustness_tier", "robustness_norm", "robustness_epsilon", "robustness_bounds"}
     assert set(NAMES) == {*SWITCHES, *WHOLE, *words}
     assert [f"analyze_{name}" in SWITCHES for name in ANALYSES] == [True] * len(ANALYSES)
 
@@ -99,6 +101,20 @@ def test_the_method_of_relevance_is_a_word():
 
 def test_relevance_is_off_by_default_for_its_cost():
     assert AnalysisConfig().analyze_relevance is False
+
+
+def test_what_an_attacker_may_do_is_checked():
+    config = AnalysisConfig()
+    assert (config.analyze_robustness, config.robustness_tier, config.robustness_norm) == (False, "screen", "linf")
+    assert AnalysisConfig(robustness_norm="l2", robustness_epsilon=1).robustness_epsilon == 1
+    assert AnalysisConfig(robustness_bounds=[0, 255]).robustness_bounds == (0.0, 255.0)
+    assert "has no usual radius: give robustness_epsilon" in refused(robustness_norm="l2")
+    assert "expected one of 'linf', 'l2', 'l1'" in refused(robustness_norm="l3", robustness_epsilon=1.0)
+    assert "expected one of 'screen', 'standard', 'full'" in refused(robustness_tier="best")
+    for wrong in (0, -1.0, float("inf"), float("nan"), "1", True):
+        assert f"robustness_epsilon={wrong!r}: expected a finite radius above 0" in refused(robustness_epsilon=wrong)
+    for wrong in ((1, 0), (0, 0), (0,), 3, "01", (0, None), (float("nan"), 1)):
+        assert "expected (low, high) with low < high" in refused(robustness_bounds=wrong)
 
 
 def test_only_the_number_of_samples_may_be_unlimited():

@@ -22,6 +22,7 @@ _BUILT_IN = {
     "training_dynamics": "analyzer.analyzers.training_dynamics_analyzer:TrainingDynamicsAnalyzer",
     "cost": "analyzer.analyzers.cost_analyzer:CostAnalyzer",
     "relevance": "analyzer.analyzers.relevance_analyzer:RelevanceAnalyzer",
+    "robustness": "analyzer.analyzers.robustness_analyzer:RobustnessAnalyzer",
     "similarity": "analyzer.analyzers.similarity_analyzer:SimilarityAnalyzer",
 }
 

@@ -23,6 +23,7 @@ from analyzer.data_types.performance import PerformanceResult
 from analyzer.data_types.plugins import decode_plugin, encode_absent, encode_plugin, plugin_findings, plugin_rows
 from analyzer.data_types.regression_calibration import GaussianCalibration, QuantileCalibration, RegressionCalibration
 from analyzer.data_types.relevance import RelevanceResult
+from analyzer.data_types.robustness import RobustnessResult
 from analyzer.data_types.serialization import ArrayStore, decode, encode, encode_measured, plain
 from analyzer.data_types.training import TrainingResult
 from analyzer.data_types.values import Failed, Finding, Skipped, flat_row
@@ -68,6 +69,7 @@ ANALYSIS_TYPES: dict[str, Any] = {
     "training_dynamics": TrainingResult,
     "cost": CostResult,
     "relevance": RelevanceResult,
+    "robustness": RobustnessResult,
 }
 """The analyses of this package and the type of their results."""
 
@@ -87,6 +89,7 @@ class AnalysisResults:
         training_dynamics: Model name to `TrainingResult`, `Skipped` or `Failed`.
         cost: Model name to `CostResult`, `Skipped` or `Failed`.
         relevance: Model name to `RelevanceResult`, `MultiOutput`, `Skipped` or `Failed`.
+        robustness: Model name to `RobustnessResult`, `Skipped` or `Failed`.
         training_history: Model name to the training history that was given.
         comparison: What is between models: `Comparison`, `Skipped`, `Failed`, or None where it was not asked for.
         findings: What was noticed while gathering, by model name.
@@ -115,6 +118,7 @@ class AnalysisResults:
         self.training_dynamics: dict[str, Any] = {}
         self.cost: dict[str, Any] = {}
         self.relevance: dict[str, Any] = {}
+        self.robustness: dict[str, Any] = {}
         self.training_history: dict[str, History] = {}
         self.comparison: Comparison | Skipped | Failed | None = None
         self.findings: dict[str, tuple[Finding, ...]] = {}

@@ -22,6 +22,7 @@ BUILT_IN = [
     "training_dynamics",
     "cost",
     "relevance",
+    "robustness",
     "similarity",
 ]
 

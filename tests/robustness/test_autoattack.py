@@ -1,9 +1,12 @@
 """Attacks one after another, and what AutoAttack is made of."""
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
 
+from analyzer.errors import ConfigError
 from analyzer.robustness.attacks.autoattack import Ensemble, Within, autoattack, standard_tier
 from analyzer.robustness.attacks.outcomes import Distances, Found
 from tests.robustness import oracle
@@ -52,17 +55,85 @@ def test_the_standard_tier_decides_two_classes_exactly():
     kernel, bias = oracle.linear_weights(*oracle.digits())
     kernel, bias = kernel[:, :2], bias[:2]
     exact = oracle.exact_distances(x, y, kernel, bias)
-    epsilon = exact * np.where(np.arange(len(x)) % 2, 0.99, 1.01)
+    epsilon = np.maximum(exact, 0.01) * np.where(np.arange(len(x)) % 2, 0.99, 1.01)
     found = standard_tier(2).run(oracle.attacked(oracle.trained(kernel, bias), x), x, y, epsilon)
     np.testing.assert_array_equal(found.fooled, epsilon >= exact)
 
 
-def test_autoattack_is_what_was_published():
-    names = [type(attack).__name__ for attack in autoattack(10).attacks]
-    assert names == ["APGD", "APGD", "Within", "Square"]
-    ce, targeted, fab, square = autoattack(10, norm="l2").attacks
-    assert (ce.loss, ce.steps, ce.restarts) == ("cross_entropy", 100, 1)
-    assert (targeted.loss, targeted.steps, targeted.targets) == ("targeted_dlr", 100, 9)
-    assert (fab.attack.steps, fab.attack.targets) == (100, 9)
-    assert square.queries == 5000
-    assert {attack.norm for attack in (ce, targeted, fab.attack, square)} == {"l2"}
+def described(attack):
+    """Name, loss, restarts and targets of an attack, as far as it has them."""
+    inner = getattr(attack, "attack", attack)
+    names = ("loss", "restarts", "targeted", "targets")
+    return (type(inner).__name__, *(getattr(inner, name) for name in names if hasattr(inner, name)))
+
+
+CE, DLR, APGD_T = ("APGD", "cross_entropy"), ("APGD", "dlr"), ("APGD", "targeted_dlr", 1)
+PUBLISHED = {
+    "standard": [(*CE, 1), APGD_T, ("FAB", 1, True), ("Square",)],
+    "plus": [(*CE, 5), (*DLR, 5), ("FAB", 5, False), ("Square",), APGD_T, ("FAB", 1, True)],
+    "rand": [(*CE, 1), (*DLR, 1)],
+}
+
+
+@pytest.mark.parametrize(("norm", "targets"), [("linf", 9), ("l2", 9), ("l1", 5)])
+@pytest.mark.parametrize("version", PUBLISHED)
+def test_autoattack_is_what_was_published(version, norm, targets):
+    ensemble = autoattack(10, norm=norm, version=version)
+    for attack, expected in zip(ensemble.attacks, PUBLISHED[version], strict=True):
+        inner, found = getattr(attack, "attack", attack), described(attack)
+        assert found[: len(expected)] == expected
+        assert inner.norm == norm
+        assert getattr(inner, "queries", 5000) == 5000
+        assert getattr(inner, "steps", 100) == 100
+        if expected == APGD_T or expected[-1] is True:
+            assert inner.targets == targets
+    assert ensemble.draws == (20 if version == "rand" else 1)
+
+
+def test_few_classes_get_losses_that_apply():
+    for version in ("standard", "plus", "rand"):
+        two, three = ([described(attack)[1] for attack in autoattack(n, version=version).attacks[:2]] for n in (2, 3))
+        assert two == ["cross_entropy", "targeted_margin" if version == "standard" else "margin"]
+        assert three == ["cross_entropy", "targeted_margin" if version == "standard" else "dlr"]
+
+
+def test_an_unknown_version_is_refused():
+    with pytest.raises(ConfigError, match="version='fast': expected one of standard, plus, rand"):
+        autoattack(10, version="fast")
+
+
+def standard(n_classes):
+    """The whole of the standard version, with a sixth of its queries, which take most of its time."""
+    *others, square = autoattack(n_classes).attacks
+    return Ensemble(attacks=(*others, dataclasses.replace(square, queries=800)))
+
+
+def test_a_whole_run_has_no_wrong_verdict_on_a_linear_softmax():
+    x, y = oracle.digits()
+    kernel, bias = oracle.linear_weights(x[:1400], y[:1400])
+    rows = np.flatnonzero(y < 4)[-8:]
+    x, y, kernel, bias = x[rows], y[rows], kernel[:, :4], bias[:4]
+    exact = oracle.exact_distances(x, y, kernel, bias)
+    # Every sample is attacked a little within its distance, and a little beyond.
+    rows, sides = np.repeat(np.flatnonzero(exact > 0), 2), np.tile([-1, 1], np.count_nonzero(exact > 0))
+    epsilon = exact[rows] + 1.5e-4 * sides
+    attacked = oracle.attacked(oracle.trained(kernel, bias), x)
+    found = standard(4).run(attacked, x[rows], y[rows], epsilon)
+    np.testing.assert_array_equal(found.fooled, sides > 0)
+    assert (np.abs(found.points - x[rows]).max(1) <= epsilon + 1e-6).all()
+
+
+def test_a_whole_run_on_a_net_misses_nothing_that_a_search_of_corners_finds():
+    rng = np.random.default_rng(1)
+    _, model = oracle.small_net(rng)
+    x = rng.uniform(0.2, 0.8, (12, 8)).astype("float32")
+    attacked = oracle.attacked(model, x)
+    y, epsilon = attacked.all_logits(x).argmax(1), np.full(12, 0.1)
+    found = standard(5).run(attacked, x, y, epsilon)
+    assert 1 <= np.count_nonzero(found.fooled) < 12
+    assert not attacked.correct(found.points[found.fooled], y[found.fooled]).any()
+    assert (np.abs(found.points - x).max(1) <= 0.1 + 1e-6).all()
+    # All corners of the ball, its faces and its middle: 3^8 points.
+    steps = 0.1 * np.stack(np.meshgrid(*[[-1, 0, 1]] * 8), axis=-1).reshape(-1, 8)
+    for row in np.flatnonzero(~found.fooled):
+        assert attacked.correct((x[row] + steps).astype("float32"), np.full(len(steps), y[row])).all()

@@ -1,5 +1,6 @@
 """DeepFool, DDN and FAB-T against the exact distances of a linear softmax, and projections against linear programs."""
 
+import dataclasses
 import functools
 
 import keras
@@ -25,7 +26,8 @@ def exact_of(norm):
 
 
 # A boundary that is flat is met after few steps of FAB; DDN needs all of its own to become fine.
-ATTACKS = [DeepFool(norm="linf"), DeepFool(norm="l2"), DDN(), FAB(norm="linf", steps=15), FAB(norm="l2", steps=15)]
+FABS = [FAB(norm=norm, steps=15) for norm in ("linf", "l2", "l1")]
+ATTACKS = [DeepFool(norm="linf"), DeepFool(norm="l2"), DDN(), *FABS]
 MOST = {DeepFool: 1.05, DDN: 1.15, FAB: 1.05}
 
 
@@ -39,7 +41,7 @@ def norm_of(attack):
 
 def lengths(steps, norm):
     flat = steps.reshape(len(steps), -1).astype("float64")
-    return np.abs(flat).max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
+    return np.linalg.norm(flat, {"linf": np.inf, "l2": 2, "l1": 1}[norm], axis=1)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=named)
@@ -140,6 +142,16 @@ def shortest_by_program(x, w, missing):
     return solved.fun if solved.status == 0 else None
 
 
+def sparsest_by_program(x, w, missing):
+    """L1: minimise the sum of what goes up and what goes down."""
+    bounds = [*zip(0 * x, 1 - x, strict=True), *zip(0 * x, x, strict=True)]
+    solved = linprog(np.ones(2 * len(x)), A_eq=np.concatenate([w, -w])[None], b_eq=[missing], bounds=bounds)
+    return solved.fun if solved.status == 0 else None
+
+
+SHORTEST = {"linf": shortest_by_program, "l1": sparsest_by_program}
+
+
 def shortest_by_multiplier(x, w, missing):
     """L2: the step that the conditions of optimality give, clip(k w, -x, 1 - x), for the k that fits."""
 
@@ -151,7 +163,7 @@ def shortest_by_multiplier(x, w, missing):
     return np.linalg.norm(step(brentq(lambda k: w @ step(k) - missing, -1e6, 1e6, xtol=1e-14, rtol=1e-14)))
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_projections_onto_a_hyperplane_within_the_box_are_shortest(norm):
     rng = np.random.default_rng(5)
     x = rng.uniform(size=(60, 7)).round(1)
@@ -161,7 +173,7 @@ def test_projections_onto_a_hyperplane_within_the_box_are_shortest(norm):
     steps = engine().to_numpy(onto_hyperplane(*tensors, norm)).astype("float64")
     assert (x + steps).min() >= -1e-6
     assert (x + steps).max() <= 1 + 1e-6
-    shortest = shortest_by_program if norm == "linf" else shortest_by_multiplier
+    shortest = SHORTEST.get(norm, shortest_by_multiplier)
     known = [shortest(*each) for each in zip(x, w, missing, strict=True)]
     reached = np.array([length is not None for length in known])
     assert 10 < np.count_nonzero(reached) < 55
@@ -215,8 +227,32 @@ def test_fab_walks_along_a_curved_boundary_as_published():
         np.testing.assert_allclose(found.distance, expected, rtol=5e-4)
 
 
+def test_fab_without_targets_takes_the_nearest_boundary_and_restarts_only_shorten():
+    free = FAB(norm="l2", targeted=False, targets=3, steps=8)
+    attacked = oracle.attacked(oracle.trained(KERNEL, BIAS), TEST[:20])
+    exact = exact_of("l2")[:20]
+    once = free.run(attacked, TEST[:20], LABELS[:20]).distance
+    again = dataclasses.replace(free, restarts=3).run(attacked, TEST[:20], LABELS[:20]).distance
+    ratio = once[exact > 0] / exact[exact > 0]
+    assert ratio.min() >= 1 - 1e-3
+    assert np.median(ratio) < 1.01
+    assert (again <= once * (1 + 1e-6)).all()
+    assert (again < once * (1 - 1e-6)).any()
+    # Of one class to choose from both are the same.
+    aimed, single = (FAB(norm="l2", targeted=targeted, targets=1, steps=5) for targeted in (True, False))
+    both = [attack.run(attacked, TEST[:20], LABELS[:20]).distance for attack in (aimed, single)]
+    np.testing.assert_array_equal(*both)
+
+
+def test_numbers_below_one_are_refused():
+    attacked = oracle.attacked(oracle.trained(KERNEL, BIAS), TEST)
+    for name in ("targets", "restarts", "steps"):
+        with pytest.raises(ConfigError, match=f"{name}=0: expected 1 or more"):
+            FAB(**{name: 0}).run(attacked, TEST[:2], LABELS[:2])
+
+
 def test_unknown_norms_are_refused():
     attacked = oracle.attacked(oracle.trained(KERNEL, BIAS), TEST)
-    for attack in (DeepFool(norm="l0"), FAB(norm="l0")):
-        with pytest.raises(ConfigError, match="expected one of linf, l2"):
+    for attack, known in ((DeepFool(norm="l1"), r"linf, l2\."), (FAB(norm="l0"), r"linf, l2, l1\.")):
+        with pytest.raises(ConfigError, match=f"expected one of {known}"):
             attack.run(attacked, TEST[:2], LABELS[:2])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from analyzer.errors import ConfigError
-from analyzer.robustness import square
+from analyzer.robustness.attacks import square
 from analyzer.robustness.attacks.apgd import APGD
 from analyzer.robustness.attacks.square import Square, share_at
 from tests.robustness import oracle
@@ -35,11 +35,11 @@ def linear(shape):
 
 def lengths(steps, norm):
     flat = steps.reshape(len(steps), -1)
-    return np.abs(flat).max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
+    return np.linalg.norm(flat, {"linf": np.inf, "l2": 2, "l1": 1}[norm], axis=1)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize(("norm", "least"), [("linf", 0.65), ("l2", 0.35)])
+@pytest.mark.parametrize(("norm", "least"), [("linf", 0.65), ("l2", 0.35), ("l1", 0.1)])
 def test_every_shape_is_attacked_within_box_and_ball_and_no_robust_sample_is_claimed(shape, norm, least):
     exact = np.tile(exact_of(norm), 2)
     epsilon = np.repeat(np.quantile(exact[exact > 0], [0.5, 0.8]), len(TEST))
@@ -98,18 +98,22 @@ def test_an_l2_start_fills_the_ball_with_tiles_of_opposite_halves():
     np.testing.assert_allclose(tiles.sum((2, 4)), 0, atol=1e-5)
 
 
-def test_an_l2_query_moves_mass_as_algorithm_3_says():
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_query_moves_mass_as_algorithm_3_says(order):
     rng = np.random.default_rng(2)
-    sizes, side, axis, channels, epsilon = (7, 6), 4, 1, 2, 0.9
+    sizes, side, axis, channels, epsilon = (7, 6), 4, 1, 2, {1: 4.0, 2: 0.9}[order]
     before = rng.normal(0, 0.05, (1, *sizes, channels))
     corners, signs = np.array([[2, 0, 1, 2]]), np.array([1.0, -1.0])
     tensor = keras.ops.convert_to_tensor
     places = square._Places(
         tensor(corners.astype("int32")), tensor(np.full(2, side, "int32")), tensor(np.array([axis], "int32")), sizes
     )
-    wide_signs, patterns = signs.reshape(1, 1, 1, 2), square._patterns(sizes, (side, side))
+    wide_signs, patterns = signs.reshape(1, 1, 1, 2), square._patterns(sizes, (side, side), order)
     given = [tensor(np.asarray(each, "float32")) for each in (before, [[[[epsilon]]]], wide_signs, patterns)]
-    found = keras.ops.convert_to_numpy(square._l2_change(given[0], given[1], places, *given[2:]))
+    found = keras.ops.convert_to_numpy(square._moved_mass(given[0], given[1], places, *given[2:], order=order))
+
+    def norm(values):
+        return np.linalg.norm(values.ravel(), order)
 
     def eta(height, width):
         n = max(height, width) // 2
@@ -118,18 +122,18 @@ def test_an_l2_query_moves_mass_as_algorithm_3_says():
 
     halves = np.hstack([eta(side, side // 2), -eta(side, side - side // 2)])
     expected, nu = before[0].copy(), before[0]
-    unused = epsilon**2 - np.sum(nu**2)
+    unused = epsilon**order - np.sum(np.abs(nu) ** order)
     one, two = np.zeros(sizes, bool), np.zeros(sizes, bool)
     one[2:6, 0:4] = True
     two[1:5, 2:6] = True
     for c in range(channels):
         window = nu[2:6, 0:4, c]
-        mixed = signs[c] * halves / np.linalg.norm(halves) + window / np.linalg.norm(window)
-        available = np.sqrt(np.sum(nu[one | two, c] ** 2) + unused / channels)
+        mixed = signs[c] * halves / norm(halves) + window / norm(window)
+        available = (norm(nu[one | two, c]) ** order + unused / channels) ** (1 / order)
         expected[two, c] = 0
-        expected[2:6, 0:4, c] = mixed / np.linalg.norm(mixed) * available
+        expected[2:6, 0:4, c] = mixed / norm(mixed) * available
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(found), epsilon, rtol=1e-5)
+    np.testing.assert_allclose(norm(found), epsilon, rtol=1e-5)
 
 
 def test_the_schedule_is_the_published_one_stretched():
@@ -172,7 +176,7 @@ def test_it_needs_no_gradients():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"norm": "l1"}, "norm='l1'"),
+        ({"norm": "l3"}, "norm='l3'"),
         ({"queries": 0}, "queries=0: expected 1 or more"),
         ({"share": 0.0}, "share=0.0: expected a share"),
         ({"share": 1.5}, "share=1.5: expected a share"),

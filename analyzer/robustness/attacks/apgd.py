@@ -11,14 +11,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.backends import engine
 from analyzer.errors import ConfigError
+from analyzer.robustness.attacks import apgd_l1
 from analyzer.robustness.attacks.attacked import Attacked
 from analyzer.robustness.attacks.losses import Loss, loss_named, margin
 from analyzer.robustness.attacks.minimum_norm import likeliest
 from analyzer.robustness.attacks.outcomes import Found
-from analyzer.robustness.attacks.survivors import Attempt, first_found, own_generators
-from analyzer.robustness.attacks.threat import Norm, check_norm, project, random_steps, steepest, wide
+from analyzer.robustness.attacks.survivors import Attempt, first_found, own_starts
+from analyzer.robustness.attacks.threat import Norm, check_epsilon, check_norm, project, steepest, wide
 
 Tensor = Any
 Array = NDArray[Any]
@@ -34,11 +34,11 @@ class APGD:
     """Projected gradient descent with momentum, whose steps start at 2 ε and are halved where they bring too little.
 
     Every point on the way counts, not the last alone. Targeted losses aim at one class after the other, the likeliest
-    first, each time on the samples that are left.
+    first, each time on the samples that are left. In L1 the walk is that of `apgd_l1`.
 
     Attributes:
         loss: One of `analyzer.robustness.attacks.losses.LOSSES`.
-        norm: ``"linf"`` or ``"l2"``.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         steps: Moves per start; there is one gradient more.
         restarts: Random starts, for targeted losses in each class.
         targets: Most classes that targeted losses aim at.
@@ -62,14 +62,17 @@ class APGD:
             epsilon: ``(n,)``, in units of the box.
 
         Raises:
-            ConfigError: If norm or loss are unknown, the loss needs more classes, or a number is below 1.
+            ConfigError: If norm or loss are unknown, the loss needs more classes, a number is below 1, or a radius is
+                not above 0.
+            DataError: If samples are outside of 0 to 1, or classes are not the model's.
         """
         check_norm(self.norm)
         loss_named(self.loss, attacked.n_classes)
         for name in ("steps", "restarts", "targets"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: expected 1 or more.")
-        return first_found(attacked, u, y, self._attempts(attacked, u, y, np.asarray(epsilon, np.float32)))
+        radii = check_epsilon(epsilon, len(u)).astype(np.float32)
+        return first_found(attacked, u, y, self._attempts(attacked, u, y, radii))
 
     def _attempts(self, attacked: Attacked, u: Array, y: Array, epsilon: Array) -> Iterator[Attempt]:
         aimed = self.loss.startswith("targeted")
@@ -82,12 +85,15 @@ class APGD:
         """One walk per sample from a random point of its ball."""
         u, y, t, epsilon = (array[rows] for array in arrays)
         loss = loss_named(self.loss, attacked.n_classes)
-        step = attacked.program(("apgd", self.loss, self.norm), _stepper(attacked, loss, self.norm))
+        make = apgd_l1.stepper(attacked, loss) if self.norm == "l1" else _stepper(attacked, loss, self.norm)
+        step = attacked.program(("apgd", self.loss, self.norm), make)
 
         def work(batch: list[Tensor], at: Array) -> list[Tensor]:
             origin, y, t, epsilon = batch
-            generators = own_generators(u[at], self.seed, *purpose)
-            start = np.concatenate([random_steps(rng, (1, *u.shape[1:]), self.norm) for rng in generators])
+            if self.norm == "l1":
+                noise = keras.ops.convert_to_tensor(apgd_l1.starts(u[at], self.seed, *purpose))
+                return apgd_l1.walk(step, origin, y, t, epsilon, noise, self.steps)
+            start = own_starts(u[at], self.norm, self.seed, *purpose)
             walk = _beginning(origin, keras.ops.convert_to_tensor(start), epsilon, self.norm)
             for span, share in _spans(self.steps):
                 amounts = keras.ops.convert_to_tensor(span), keras.ops.convert_to_tensor(share)
@@ -171,10 +177,7 @@ def _stepper(attacked: Attacked, loss: Loss, norm: str) -> Any:
         span: Tensor,
         share: Tensor,
     ) -> _Walk:
-        z, pullback = engine().vjp(lambda u: attacked.logits(values, u), walk.point)
-        z = engine().stop_gradient(z)
-        reached, back = engine().vjp(lambda z: loss(z, y, t), z)
-        gradient = pullback(back(keras.ops.ones_like(reached)))
+        z, reached, gradient = attacked.slope(values, walk.point, lambda z: loss(z, y, t))
         walk = _noted(walk, reached, gradient, margin(z, y, y) >= 0)
         walk, gradient = _reconsidered(walk, gradient, span)
         return _moved(walk, gradient, origin, epsilon, share, norm)

@@ -1,4 +1,9 @@
-"""`Attacked`: a model as attacks see it, logits of inputs that lie between 0 and 1."""
+"""`Attacked`: a model as attacks see it, logits of inputs that lie between 0 and 1.
+
+A model whose layers draw from a `keras.random.SeedGenerator` at inference is random: every call of a program gives
+those generators another state, the same on every backend for the same calls. Randomness from elsewhere (Keras' global
+generator, the framework's, NumPy's) cannot be told from a fixed function once a program is compiled.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.backends import engine
-from analyzer.errors import Unsupported
+from analyzer.data_types.outputs import OutputTask
+from analyzer.errors import ConfigError, DataError
 from analyzer.inspection import compat
 from analyzer.inspection.batching import in_batches
 from analyzer.inspection.guard import untouched_process
 from analyzer.inspection.logits import logits_out
 from analyzer.inspection.view import ModelView
+from analyzer.robustness.attacks.attackable import check_attackable
 from analyzer.robustness.attacks.losses import margin
-from analyzer.robustness.attacks.threat import Box
+from analyzer.robustness.attacks.threat import Box, box_of
+from analyzer.robustness.bounds import check_finite
 
 Tensor = Any
 Array = NDArray[Any]
+
+_GENERATOR = "seed_generator_state"
+"""What Keras calls the state of a `SeedGenerator`: two whole numbers, of which every draw raises the second by one."""
+_STATES = 2**30
+"""States are below, which all backends' types of them hold together with what draws add."""
+_STRIDE = 100_003
+"""How far apart the states of two draws are: more than a forward pass draws."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -32,19 +47,33 @@ class Attacked:
         view: The opened model, of one float input and one output with a row of classes (or one logit) per sample.
         box: Bounds of the inputs; attacks see them as 0 and 1.
         batch_size: Most samples per batch.
+        task: What the output predicts; None for what loss and last activation tell.
+        draws: How many evaluations of a random model are averaged: logits and gradients, the expectation over
+            transformations of Athalye et al. (2018, arXiv 1707.07397). Others are evaluated once.
+        seed: Of what random models draw.
+
+    Raises:
+        Unsupported: If the model cannot be attacked, see `check_attackable`.
+        ConfigError: If there are no draws.
     """
 
     view: ModelView
     box: Box
     batch_size: int = 128
+    task: OutputTask | None = None
+    draws: int = 1
+    seed: int = 0
     _programs: dict[Any, Callable[..., Any]] = field(default_factory=dict, repr=False)
+    _random: set[int] = field(default_factory=set, repr=False)
+    _calls: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
-        declared = getattr(self.view.model, "inputs", None) or [None]
-        if len(declared) > 1 or len(self.view.heads) > 1:
-            raise Unsupported("Attacks need a model with one input and one output.")
+        check_attackable(self.view, self.task)
+        if self.draws < 1:
+            raise ConfigError(f"draws={self.draws}: expected 1 or more.")
         state = self.view.state
         self._values = [engine().stop_gradient(keras.ops.convert_to_tensor(v.value)) for v in state]
+        self._generators = [i for i, v in enumerate(state) if v.name == _GENERATOR]
 
     @property
     def n_classes(self) -> int:
@@ -53,26 +82,71 @@ class Attacked:
         return 2 if width == 1 else int(width or 0)
 
     def logits(self, values: list[Tensor], u: Tensor) -> Tensor:
-        """Logits ``(n, classes)``; a single logit becomes two, the first of them 0.
+        """Logits ``(n, classes)``, of a random model their mean; a single logit becomes two, the first of them 0.
 
         Args:
             values: Those of the model's variables.
             u: Inputs from 0 to 1.
         """
+        return self._averaged(values, lambda values: [self._once(values, u)])[0]
+
+    def slope(self, values: list[Tensor], u: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, a loss of them and its gradient with respect to the inputs: one pass forward and one back.
+
+        Of a random model, means of each over its draws: the gradient is that of the mean loss.
+
+        Args:
+            values: Those of the model's variables.
+            u: Inputs from 0 to 1, ``(n, ...)``.
+            loss: From logits to one number per sample.
+
+        Returns:
+            ``(n, classes)``, ``(n,)`` and ``(n, ...)``; nothing is differentiated through them.
+        """
+
+        def once(values: list[Tensor]) -> list[Tensor]:
+            z, pullback = engine().vjp(lambda u: self._once(values, u), u)
+            z = engine().stop_gradient(z)
+            reached, back = engine().vjp(loss, z)
+            return [z, reached, pullback(back(keras.ops.ones_like(reached)))]
+
+        z, reached, gradient = self._averaged(values, once)
+        return z, reached, gradient
+
+    def _averaged(self, values: list[Tensor], once: Callable[[list[Tensor]], list[Tensor]]) -> list[Tensor]:
+        """The means of what the draws bring, each with other states of the generators."""
+        first = once(values)
+        if self.draws == 1 or not self._random:
+            return first
+
+        def another(k: Any, sums: list[Tensor]) -> list[Tensor]:
+            return [total + each for total, each in zip(sums, once(self._advanced(values, k)), strict=True)]
+
+        return [total / self.draws for total in keras.ops.fori_loop(1, self.draws, another, first)]
+
+    def _advanced(self, values: list[Tensor], k: Any) -> list[Tensor]:
+        """The values with the generators far enough on for the k-th draw."""
+        ops, values = keras.ops, list(values)
+        for i in self._random:
+            dtype = self.view.state[i].dtype
+            step = ops.convert_to_tensor(np.array([0, _STRIDE]), dtype=dtype)
+            values[i] = values[i] + step * ops.cast(k, dtype)
+        return values
+
+    def _once(self, values: list[Tensor], u: Tensor) -> Tensor:
         ops, model = keras.ops, self.view.model
         mapping = list(zip(self.view.state, values, strict=True))
-        x = u * self.box.range + self.box.low
+        x = self.to_data(u)
         with (
-            keras.StatelessScope(state_mapping=mapping),
+            keras.StatelessScope(state_mapping=mapping) as scope,
             compat.plain_calls(model, self.view.places.values()),
             logits_out(self.view),
         ):
+            before = [scope.get_current_value(self.view.state[i]) for i in self._generators]
             outputs = keras.tree.flatten(model(x, training=False))
+            after = [scope.get_current_value(self.view.state[i]) for i in self._generators]
+        self._random.update(i for i, a, b in zip(self._generators, before, after, strict=True) if a is not b)
         z = ops.cast(outputs[0], "float32")
-        if len(z.shape) != 2:
-            raise Unsupported(
-                f"Attacks need one decision per sample: an output of shape (samples, classes), not {tuple(z.shape)}."
-            )
         return ops.concatenate([ops.zeros_like(z), z], axis=-1) if z.shape[-1] == 1 else z
 
     def program(self, key: Any, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,7 +159,45 @@ class Attacked:
         if key not in self._programs:
             self._programs[key] = engine().jit(fn)
         program = self._programs[key]
-        return lambda *tensors: program(self._values, *tensors)
+        return lambda *tensors: program(self._drawn(), *tensors)
+
+    def _drawn(self) -> list[Tensor]:
+        """The values of the model's variables, the generators that it draws from in states of this call's own."""
+        if not self._random:
+            return self._values
+        self._calls += 1
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self._calls,)))
+        values = list(self._values)
+        for i in sorted(self._random):
+            state = rng.integers(0, _STATES, 2)
+            values[i] = keras.ops.convert_to_tensor(state, dtype=self.view.state[i].dtype)
+        return values
+
+    def is_random(self, u: Array) -> bool:
+        """Whether the model draws random numbers at inference.
+
+        Args:
+            u: A few inputs from 0 to 1.
+        """
+        self.all_logits(u[:1])
+        return bool(self._random)
+
+    def averaging(self, draws: int) -> Attacked:
+        """The same model, of which so many evaluations are averaged.
+
+        Args:
+            draws: See `Attacked`.
+        """
+        view, box = self.view, self.box
+        return Attacked(
+            view=view,
+            box=box,
+            batch_size=self.batch_size,
+            task=self.task,
+            draws=draws,
+            seed=self.seed,
+            _random=set(self._random),
+        )
 
     def release(self) -> None:
         """Drop the compiled programs."""
@@ -93,11 +205,24 @@ class Attacked:
         self._programs.clear()
 
     def to_unit(self, x: Array) -> NDArray[np.float32]:
-        """Inputs as attacks see them."""
+        """Inputs as attacks see them.
+
+        Args:
+            x: Inputs as the model sees them.
+
+        Raises:
+            DataError: If some are no finite float values, or outside the box.
+        """
+        box_of(x, (self.box.low, self.box.high))
+        # In the precision of the data: a large lower bound would take all digits of a small range.
         return np.clip((x - self.box.low) / self.box.range, 0.0, 1.0).astype(np.float32)
 
-    def to_data(self, u: Array) -> Array:
-        """Inputs as the model sees them."""
+    def to_data(self, u: Any) -> Any:
+        """Inputs as the model sees them.
+
+        Args:
+            u: Inputs from 0 to 1, an array or a tensor.
+        """
         return u * self.box.range + self.box.low
 
     @untouched_process()
@@ -130,13 +255,40 @@ class Attacked:
         program = self.program("logits", self.logits)
         return self.by_batch([u], lambda batch, _: [program(*batch)])[0]
 
+    def check(self, u: Array, y: Array) -> None:
+        """Refuse samples and classes that no attack can start from.
+
+        Args:
+            u: Inputs from 0 to 1, ``(n, ...)``.
+            y: True classes, ``(n,)``.
+
+        Raises:
+            DataError: If inputs are not finite or outside the box, or classes are not among those of the model.
+        """
+        check_finite(u, "attacking")
+        if u.min() < 0 or u.max() > 1:
+            raise DataError(
+                f"Attacks see inputs from 0 to 1; these reach from {float(u.min()):g} to {float(u.max()):g}. Bring "
+                "them there by to_unit."
+            )
+        fits = y.shape == (len(u),) and np.issubdtype(y.dtype, np.integer)
+        if not fits or y.min() < 0 or y.max() >= self.n_classes:
+            raise DataError(
+                f"Expected one class per sample, whole numbers from 0 to {self.n_classes - 1} in shape ({len(u)},); "
+                f"got {y.dtype} of shape {y.shape}" + (f" from {y.min()} to {y.max()}." if fits else ".")
+            )
+
     def correct(self, u: Array, y: Array) -> NDArray[np.bool_]:
         """Whether the true class has strictly the largest logit.
 
         Args:
-            u: Inputs from 0 to 1.
-            y: True classes.
+            u: Inputs from 0 to 1, ``(n, ...)``.
+            y: True classes, ``(n,)``.
+
+        Raises:
+            DataError: See `check`.
         """
+        self.check(u, y)
 
         def verdict(values: list[Tensor], u: Tensor, y: Tensor) -> Tensor:
             return margin(self.logits(values, u), y, y) < 0

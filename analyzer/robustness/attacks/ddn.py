@@ -10,7 +10,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.backends import engine
 from analyzer.robustness.attacks.attacked import Attacked
 from analyzer.robustness.attacks.losses import cross_entropy, margin
 from analyzer.robustness.attacks.minimum_norm import nearer, nothing_yet, of_rightly_decided
@@ -88,12 +87,10 @@ def _stepper(attacked: Attacked, gamma: float) -> Any:
         best: Tensor,
         shortest: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        z, pullback = engine().vjp(lambda u: attacked.logits(values, u), point)
-        fixed = engine().stop_gradient(z)
-        best, shortest = nearer(fixed, y, point, origin, best, shortest, "l2")
-        _, of_logits = engine().value_and_grad(lambda z: ops.sum(cross_entropy(z, y, y)), fixed)
-        step = point - origin + rate * steepest(pullback(of_logits), "l2")
-        budget = budget * ops.where(margin(fixed, y, y) >= 0, 1 - gamma, 1 + gamma)
+        z, _, gradient = attacked.slope(values, point, lambda z: cross_entropy(z, y, y))
+        best, shortest = nearer(z, y, point, origin, best, shortest, "l2")
+        step = point - origin + rate * steepest(gradient, "l2")
+        budget = budget * ops.where(margin(z, y, y) >= 0, 1 - gamma, 1 + gamma)
         # Nothing in the box is further away; a budget that outgrew it would take long to come back.
         budget = ops.minimum(budget, length(ops.maximum(origin, 1 - origin), "l2"))
         step = step * wide(budget / ops.maximum(length(step, "l2"), 1e-12), step)

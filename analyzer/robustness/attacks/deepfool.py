@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from analyzer.backends import engine
 from analyzer.robustness.attacks.attacked import Attacked
 from analyzer.robustness.attacks.losses import margin, targeted_margin
-from analyzer.robustness.attacks.minimum_norm import likeliest, nearer, nothing_yet, of_rightly_decided, towards
+from analyzer.robustness.attacks.minimum_norm import (
+    likeliest,
+    nearer,
+    nothing_yet,
+    of_rightly_decided,
+    to_boundary,
+    towards,
+)
 from analyzer.robustness.attacks.outcomes import Distances
 from analyzer.robustness.attacks.threat import Norm, check_norm, length, steepest, wide
 
@@ -55,7 +62,7 @@ class DeepFool:
         Raises:
             ConfigError: If the norm is unknown.
         """
-        check_norm(self.norm)
+        check_norm(self.norm, ("linf", "l2"))
         return of_rightly_decided(attacked, u, y, lambda u, y: self._search(attacked, u, y))
 
     def _search(self, attacked: Attacked, u: Array, y: Array) -> tuple[Array, Array]:
@@ -92,7 +99,7 @@ def _stepper(attacked: Attacked, norm: str, overshoot: float) -> Any:
         for rank in range(candidates.shape[1]):
             t = candidates[:, rank]
             gradient = pullback(towards(y, t, attacked.n_classes))
-            distance = _to_boundary(targeted_margin(z, y, t), gradient, norm)
+            distance = to_boundary(targeted_margin(z, y, t), gradient, norm)
             closer = distance < nearest
             nearest = ops.where(closer, distance, nearest)
             direction = ops.where(wide(closer, point), steepest(gradient, norm), direction)
@@ -103,15 +110,6 @@ def _stepper(attacked: Attacked, norm: str, overshoot: float) -> Any:
         return ops.where(wide(moving, point), moved, point), total, wrong
 
     return step
-
-
-def _to_boundary(difference: Tensor, gradient: Tensor, norm: str) -> Tensor:
-    """How far the linearised boundary is: the difference of logits by the dual norm of its gradient."""
-    ops = keras.ops
-    axes = tuple(range(1, len(gradient.shape)))
-    dual = ops.sum(ops.abs(gradient), axis=axes) if norm == "linf" else length(gradient, "l2")
-    known = dual > 0
-    return ops.where(known, ops.abs(difference) / ops.where(known, dual, 1.0), float("inf"))
 
 
 def _judge(attacked: Attacked, norm: str) -> Any:

@@ -9,11 +9,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.backends import engine
+from analyzer.errors import ConfigError
 from analyzer.robustness.attacks.attacked import Attacked
 from analyzer.robustness.attacks.losses import loss_named, margin
+from analyzer.robustness.attacks.minimum_norm import likeliest
 from analyzer.robustness.attacks.outcomes import Found
-from analyzer.robustness.attacks.threat import Norm, check_norm, project, random_steps, steepest, wide
+from analyzer.robustness.attacks.survivors import own_starts
+from analyzer.robustness.attacks.threat import Norm, check_epsilon, check_norm, project, raised, wide
 
 Tensor = Any
 Array = NDArray[Any]
@@ -25,7 +27,7 @@ class PGD:
 
     Attributes:
         loss: One of `analyzer.robustness.attacks.losses.LOSSES`.
-        norm: ``"linf"`` or ``"l2"``.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         steps: Gradients per start.
         step_size: Length of a step, in ε; None for ``2.5 / steps``, which can cross the ball and come back.
         random_start: Whether to begin at a random point of the ball instead of at the sample.
@@ -39,29 +41,33 @@ class PGD:
     random_start: bool = False
     seed: int = 0
 
-    def run(self, attacked: Attacked, u: Array, y: Array, t: Array, epsilon: Array) -> Found:
+    def run(self, attacked: Attacked, u: Array, y: Array, epsilon: Array, t: Array | None = None) -> Found:
         """Attack samples, each within its own ε.
 
         Args:
             attacked: The model.
             u: Samples from 0 to 1, ``(n, ...)``.
             y: True classes, ``(n,)``.
-            t: Classes that targeted losses aim at, ``(n,)``.
             epsilon: ``(n,)``, in units of the box.
+            t: Classes that targeted losses aim at, ``(n,)``; None for the likeliest other class of each sample.
 
         Raises:
-            ConfigError: If norm or loss are unknown, or the loss needs more classes.
+            ConfigError: If norm or loss are unknown, the loss needs more classes, or a number is out of range.
+            DataError: If samples are outside of 0 to 1, or classes are not the model's.
         """
         check_norm(self.norm)
+        if self.steps < 1:
+            raise ConfigError(f"steps={self.steps}: expected 1 or more.")
+        attacked.check(u, y)
+        radii = check_epsilon(epsilon, len(u)).astype(np.float32)
         step = attacked.program(("pgd", self.loss, self.norm), _stepper(attacked, self.loss, self.norm))
         verdict = attacked.program("pgd verdict", _judge(attacked))
-        start = self._starts(u.shape)
+        if t is None:
+            t = likeliest(attacked, u, y, 1)[:, 0] if self.loss.startswith("targeted") else y
 
         def work(batch: list[Tensor], rows: Array) -> list[Tensor]:
             origin, y, t, epsilon = batch
-            point = origin
-            if start is not None:
-                point = project(origin + _scaled(start[rows], epsilon), origin, epsilon, self.norm)
+            point = self._start(u[rows], origin, epsilon)
             size = epsilon * (2.5 / self.steps if self.step_size is None else self.step_size)
             best, fooled = origin, keras.ops.zeros_like(epsilon) > 0
             for _ in range(self.steps):
@@ -69,11 +75,14 @@ class PGD:
             best, fooled = verdict(point, y, best, fooled)
             return [fooled, best]
 
-        fooled, points = attacked.by_batch([u, y, t, epsilon.astype(np.float32)], work)
+        fooled, points = attacked.by_batch([u, y, t, radii], work)
         return Found(fooled=fooled, points=points)
 
-    def _starts(self, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-        return random_steps(np.random.default_rng(self.seed), shape, self.norm) if self.random_start else None
+    def _start(self, u: Array, origin: Tensor, epsilon: Tensor) -> Tensor:
+        if not self.random_start:
+            return origin
+        step = keras.ops.convert_to_tensor(own_starts(u, self.norm, self.seed, 0))
+        return project(origin + step * wide(epsilon, step), origin, epsilon, self.norm)
 
 
 def fgsm(*, loss: str = "cross_entropy", norm: Norm = "linf") -> PGD:
@@ -86,13 +95,9 @@ def fgsm(*, loss: str = "cross_entropy", norm: Norm = "linf") -> PGD:
     return PGD(loss=loss, norm=norm, steps=1, step_size=1.0)
 
 
-def _scaled(steps: Array, epsilon: Tensor) -> Tensor:
-    return keras.ops.convert_to_tensor(steps) * wide(epsilon, steps)
-
-
 def _stepper(attacked: Attacked, name: str, norm: str) -> Any:
     """One step: a forward and a backward pass to the input, and the verdict on where it started."""
-    loss, ops = loss_named(name, attacked.n_classes), keras.ops
+    loss = loss_named(name, attacked.n_classes)
 
     def step(
         values: list[Tensor],
@@ -105,12 +110,9 @@ def _stepper(attacked: Attacked, name: str, norm: str) -> Any:
         best: Tensor,
         fooled: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        z, pullback = engine().vjp(lambda u: attacked.logits(values, u), point)
-        fixed = engine().stop_gradient(z)
-        _, of_logits = engine().value_and_grad(lambda z: ops.sum(loss(z, y, t)), fixed)
-        gradient = pullback(of_logits)
-        best, fooled = _noted(fixed, y, point, best, fooled)
-        return project(point + wide(size, point) * steepest(gradient, norm), origin, epsilon, norm), best, fooled
+        z, _, gradient = attacked.slope(values, point, lambda z: loss(z, y, t))
+        best, fooled = _noted(z, y, point, best, fooled)
+        return project(raised(point, gradient, size, norm), origin, epsilon, norm), best, fooled
 
     return step
 

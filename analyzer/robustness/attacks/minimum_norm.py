@@ -17,6 +17,9 @@ from analyzer.robustness.attacks.threat import length, wide
 Tensor = Any
 Array = NDArray[Any]
 
+DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+"""For each norm that of gradients, which says how much a step of length 1 gains at most."""
+
 Search = Callable[[Array, Array], tuple[Array, Array]]
 """From samples and their true classes to points whose decision is wrong and the lengths of the steps to them."""
 
@@ -96,3 +99,17 @@ def towards(y: Tensor, t: Tensor, n_classes: int) -> Tensor:
     """
     ops = keras.ops
     return ops.one_hot(t, n_classes, dtype="float32") - ops.one_hot(y, n_classes, dtype="float32")
+
+
+def to_boundary(difference: Tensor, gradient: Tensor, norm: str) -> Tensor:
+    """How far the linearised boundary is: the difference of logits by the dual norm of its gradient, ``(n,)``.
+
+    Args:
+        difference: ``z_t - z_y``, ``(n,)``.
+        gradient: Of that difference, ``(n, ...)``.
+        norm: What distances are measured in; infinity where the gradient is 0.
+    """
+    ops = keras.ops
+    dual = length(gradient, DUAL[norm])
+    known = dual > 0
+    return ops.where(known, ops.abs(difference) / ops.where(known, dual, 1.0), float("inf"))

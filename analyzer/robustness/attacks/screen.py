@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.errors import ConfigError
 from analyzer.robustness.attacks.attacked import Attacked
 from analyzer.robustness.attacks.gradient_descent import PGD
 from analyzer.robustness.attacks.minimum_norm import likeliest
 from analyzer.robustness.attacks.nearest import shortened
 from analyzer.robustness.attacks.outcomes import Distances
-from analyzer.robustness.attacks.threat import Norm
+from analyzer.robustness.attacks.threat import Norm, check_epsilon, check_norm
 
 Array = NDArray[Any]
 
@@ -32,16 +33,23 @@ def screen(attacked: Attacked, u: Array, y: Array, epsilons: Array, *, norm: Nor
         u: Samples from 0 to 1, ``(n, ...)``.
         y: True classes, ``(n,)``.
         epsilons: The radii that are told apart, ascending, in units of the box.
-        norm: ``"linf"`` or ``"l2"``.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+
+    Raises:
+        ConfigError: If radii do not ascend, are not above 0 or not finite, or the norm is unknown.
+        DataError: If samples are outside of 0 to 1, or classes are not the model's.
     """
-    grid = np.asarray(epsilons, np.float64)
+    check_norm(norm)
+    grid = check_epsilon(epsilons)
+    if (np.diff(grid) <= 0).any():
+        raise ConfigError(f"epsilons={grid.tolist()}: expected radii that ascend, each once.")
     attack = PGD(loss="targeted_margin", norm=norm, steps=STEPS)
     search = _Search(grid, attacked.correct(u, y), u)
     for t in likeliest(attacked, u, y, TARGETS).T:
         low = np.zeros(len(u), np.int64)
         probe = search.upper - 1
         while len(rows := np.flatnonzero(probe >= low)):
-            found = attack.run(attacked, u[rows], y[rows], t[rows], grid[probe[rows]])
+            found = attack.run(attacked, u[rows], y[rows], grid[probe[rows]], t[rows])
             search.note(rows[found.fooled], probe, found.points[found.fooled])
             missed = rows[~found.fooled]
             low[missed] = probe[missed] + 1

@@ -21,7 +21,7 @@ from analyzer.robustness.attacks.attacked import Attacked
 from analyzer.robustness.attacks.losses import margin
 from analyzer.robustness.attacks.outcomes import Found
 from analyzer.robustness.attacks.survivors import first_found, own_generators
-from analyzer.robustness.attacks.threat import Norm, check_norm, project, wide
+from analyzer.robustness.attacks.threat import Norm, check_epsilon, check_norm, project, wide
 
 Tensor = Any
 Array = NDArray[Any]
@@ -35,6 +35,7 @@ ROUNDING = 1e-6
 RESIDUE = 1e-4
 """Steps shorter than this share of ε are no more than rounding leaves, and are no direction to go on in."""
 _NOTHING = 1e-12
+_ORDER = {"l1": 1, "l2": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Square:
     """Squares at random places that stay where they raise the margin loss; only decisions are asked for.
 
     Attributes:
-        norm: ``"linf"`` or ``"l2"``.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         queries: Forward passes per sample, at most.
         share: Of the input that the first squares cover (p).
         seed: Of places and signs.
@@ -64,13 +65,14 @@ class Square:
 
         Raises:
             ConfigError: If the norm is unknown, or numbers are out of range.
+            DataError: If samples are outside of 0 to 1, or classes are not the model's.
         """
         check_norm(self.norm)
         if self.queries < 1:
             raise ConfigError(f"queries={self.queries}: expected 1 or more.")
         if not 0 < self.share <= 1:
             raise ConfigError(f"share={self.share}: expected a share of the input above 0, at most 1.")
-        search = _Search(self, attacked, u, y, np.asarray(epsilon, np.float32))
+        search = _Search(self, attacked, u, y, check_epsilon(epsilon, len(u)).astype(np.float32))
         starts = range(0, self.queries, BLOCK)
         return first_found(attacked, u, y, (functools.partial(search.block, start) for start in starts))
 
@@ -132,7 +134,7 @@ class _Search:
             drawn = [keras.ops.convert_to_tensor(each) for each in _drawn(generators, grid, sides)]
             for size, same in itertools.groupby(range(len(sides)), lambda i: tuple(sides[i].tolist())):
                 side = keras.ops.convert_to_tensor(np.asarray(size, np.int32))
-                pattern = keras.ops.convert_to_tensor(_patterns(grid.sizes, size))
+                pattern = keras.ops.convert_to_tensor(_patterns(grid.sizes, size, _ORDER.get(attack.norm, 2)))
                 for i in same:
                     query = keras.ops.convert_to_tensor(np.int32(i))
                     current, loss = program(origin, y, epsilon_, current, loss, drawn, query, side, pattern)
@@ -164,9 +166,9 @@ def _start(rng: np.random.Generator, grid: _Grid, norm: str) -> Array:
         return np.broadcast_to(rng.choice([-1.0, 1.0], stripes), full).astype(np.float32)
     step = np.zeros(full)
     for tile in itertools.product(*(_fifths(size) for size in grid.sizes)):
-        halves = _halves(tuple(each.stop - each.start for each in tile), int(rng.integers(len(tile))))
+        halves = _halves(tuple(each.stop - each.start for each in tile), int(rng.integers(len(tile))), _ORDER[norm])
         step[tile] = halves[..., None] * rng.choice([-1.0, 1.0], grid.channels)
-    return np.asarray(step / np.linalg.norm(step), np.float32)
+    return np.asarray(step / np.linalg.norm(step.ravel(), _ORDER[norm]), np.float32)
 
 
 def _fifths(size: int) -> list[slice]:
@@ -183,27 +185,28 @@ def _bump(sides: tuple[int, ...]) -> Array:
 
 
 @functools.cache
-def _halves(sides: tuple[int, ...], axis: int) -> Array:
-    """A bump in one half of a box along an axis, its opposite in the other; of norm 1."""
+def _halves(sides: tuple[int, ...], axis: int, order: int) -> Array:
+    """A bump in one half of a box along an axis, its opposite in the other; of norm 1 in L1 or L2."""
     half = sides[axis] // 2
     one, other = ((*sides[:axis], side, *sides[axis + 1 :]) for side in (half, sides[axis] - half))
     both = np.concatenate([_bump(one), -_bump(other)], axis=axis)
-    return np.asarray(both / np.linalg.norm(both))
+    return np.asarray(both / np.linalg.norm(both.ravel(), order))
 
 
 @functools.lru_cache(maxsize=16)
-def _patterns(sizes: tuple[int, ...], sides: tuple[int, ...]) -> Array:
+def _patterns(sizes: tuple[int, ...], sides: tuple[int, ...], order: int) -> Array:
     """The halves along each axis, each in the first corner of an input: ``(axes, *sizes)``."""
     patterns = np.zeros((len(sizes), *sizes), np.float32)
     for axis in range(len(sizes)):
         corner = tuple(slice(side) for side in sides)
-        patterns[axis][corner] = _halves(sides, axis)
+        patterns[axis][corner] = _halves(sides, axis, order)
     return patterns
 
 
 def _stepper(attacked: Attacked, grid: _Grid, norm: str) -> Any:
     """One query: the step that is drawn, kept where it raises the margin. The first query is the start itself."""
-    ops, change = keras.ops, _linf_change if norm == "linf" else _l2_change
+    ops = keras.ops
+    change = _linf_change if norm == "linf" else functools.partial(_moved_mass, order=_ORDER[norm])
 
     def step(
         values: list[Tensor],
@@ -273,22 +276,27 @@ def _linf_change(before: Tensor, epsilon: Tensor, places: _Places, signs: Tensor
     return keras.ops.where(places.square(0), epsilon * signs, before)
 
 
-def _l2_change(before: Tensor, epsilon: Tensor, places: _Places, signs: Tensor, patterns: Tensor) -> Tensor:
-    """What one square and the unused rest of the ball hold moves to another square (algorithm 3)."""
+def _moved_mass(
+    before: Tensor, epsilon: Tensor, places: _Places, signs: Tensor, patterns: Tensor, *, order: int
+) -> Tensor:
+    """What one square and the unused rest of the ball hold moves to another square (algorithm 3), in L1 or L2."""
     ops = keras.ops
     axes = tuple(range(1, 1 + len(places.sizes)))
 
-    def squared(step: Tensor) -> Tensor:
-        return ops.sum(ops.square(step), axis=axes, keepdims=True)
+    def mass(step: Tensor) -> Tensor:
+        return ops.sum(ops.abs(step) if order == 1 else ops.square(step), axis=axes, keepdims=True)
+
+    def root(amount: Tensor) -> Tensor:
+        return amount if order == 1 else ops.sqrt(amount)
 
     here, there = places.square(0), places.square(1)
     held = ops.where(here, before, 0.0)
-    norm = ops.sqrt(squared(held))
+    norm = root(mass(held))
     held = ops.where(norm > RESIDUE * epsilon, held / (norm + _NOTHING), 0.0)
     new = signs * ops.where(here, places.shaped(patterns), 0.0) + held
-    unused = epsilon**2 - ops.sum(squared(before), axis=-1, keepdims=True)
-    unused = ops.where(unused > RESIDUE * epsilon**2, unused, 0.0)
+    unused = epsilon**order - ops.sum(mass(before), axis=-1, keepdims=True)
+    unused = ops.where(unused > RESIDUE * epsilon**order, unused, 0.0)
     both = ops.where(ops.logical_or(here, there), before, 0.0)
-    available = ops.sqrt(squared(both) + unused / before.shape[-1])
-    moved = new / (ops.sqrt(squared(new)) + _NOTHING) * available
+    available = root(mass(both) + unused / before.shape[-1])
+    moved = new / (root(mass(new)) + _NOTHING) * available
     return ops.where(here, moved, ops.where(there, 0.0, before))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from analyzer.measures.random_streams import stream
 from analyzer.robustness.attacks.attacked import Attacked
 from analyzer.robustness.attacks.outcomes import Found
+from analyzer.robustness.attacks.threat import Norm, random_steps
 
 Array = NDArray[Any]
 Attempt = Callable[[NDArray[np.int64]], Found]
@@ -51,6 +52,19 @@ def own_generators(u: Array, seed: int, *purpose: int) -> list[np.random.Generat
         purpose: Numbers that keep apart what is drawn for different ends.
     """
     return [stream(seed, *purpose, _fingerprint(row)) for row in u.astype(np.float32)]
+
+
+def own_starts(u: Array, norm: Norm, seed: int, *purpose: int) -> NDArray[np.float32]:
+    """For each sample a step drawn uniformly from the ball of radius 1, from random numbers of its own.
+
+    Args:
+        u: See `own_generators`.
+        norm: Of the ball.
+        seed: See `own_generators`.
+        purpose: See `own_generators`.
+    """
+    generators = own_generators(u, seed, *purpose)
+    return np.concatenate([random_steps(rng, (1, *u.shape[1:]), norm) for rng in generators])
 
 
 def _fingerprint(row: Array) -> int:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.errors import ConfigError, DataError
+from analyzer.robustness.bounds import check_bounds
 from analyzer.robustness.corruptions import image_blurs, images, series, tables, tensors, tokens
 from analyzer.robustness.corruptions.image_levels import levels_for
-from analyzer.robustness.corruptions.reference import Reference, check_bounds, checked, reference_of
+from analyzer.robustness.corruptions.reference import Reference, checked, reference_of
 from analyzer.robustness.corruptions.severities import Levels
 from analyzer.robustness.corruptions.tokens import Vocabulary, vocabulary_of
 from analyzer.robustness.corruptions.unit_images import COLOURS, LAYOUT, Bounds

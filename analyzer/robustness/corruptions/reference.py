@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.errors import ConfigError, DataError
+from analyzer.errors import DataError
+from analyzer.robustness.bounds import check_bounds, check_finite
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -81,31 +82,7 @@ def checked(x: Array, *, rank: int | None = None, layout: str = "samples") -> No
         raise DataError(f"Corruptions change numbers; the data are of {x.dtype}. Encode them first.")
     if x.ndim == 0 or (rank is not None and x.ndim != rank):
         raise DataError(f"Data of shape {x.shape} came; expected {layout}.")
-    if x.size == 0:
-        raise DataError(f"The data are empty: their shape is {x.shape}.")
-    if not np.isfinite(x).all():
-        raise DataError("The data hold NaN or infinite values. Remove or replace them before corrupting.")
-
-
-def check_bounds(x: Array, bounds: tuple[float, float]) -> None:
-    """Refuse bounds that are none, and data outside of them.
-
-    Args:
-        x: Samples.
-        bounds: Smallest and largest value.
-
-    Raises:
-        ConfigError: If the smallest is not below the largest.
-        DataError: If data are outside.
-    """
-    low, high = bounds
-    if not low < high:
-        raise ConfigError(f"bounds={bounds}: expected a smallest and a larger largest value.")
-    if x.min() < low or x.max() > high:
-        raise DataError(
-            f"The data reach from {float(x.min()):g} to {float(x.max()):g}, outside bounds={bounds}. "
-            "Give bounds=(low, high) that hold them."
-        )
+    check_finite(x, "corrupting")
 
 
 def as_type(x: Array, dtype: np.dtype[Any]) -> Array:

@@ -10,7 +10,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
 from analyzer.errors import DataError
-from analyzer.robustness.corruptions.reference import as_type, check_bounds, checked
+from analyzer.robustness.bounds import check_bounds
+from analyzer.robustness.corruptions.reference import as_type, checked
 
 Array = NDArray[Any]
 Bounds = tuple[float, float]

@@ -1,0 +1,1 @@
+"""What can be proved about a decision, and estimates that are called estimates."""

@@ -1,0 +1,1 @@
+"""Signs that attacks fail for reasons of their own, so that what they could not find proves nothing."""
