@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from analyzer.config import AnalysisConfig
     from analyzer.data_types.data_input import DataInput
     from analyzer.data_types.results import AnalysisResults
+    from analyzer.diagnosis.faults import layers_at_fault
+    from analyzer.diagnosis.modeltrace.inspect import inspect_model
+    from analyzer.diagnosis.pruning import prune
+    from analyzer.diagnosis.unit_faults import units_at_fault
+    from analyzer.diagnosis.versions import compare_versions
     from analyzer.extraction import features
     from analyzer.inspection.intervene import intervene
     from analyzer.model_analyzer import ModelAnalyzer
@@ -31,14 +36,19 @@ _HOMES = {
     "DataInput": "analyzer.data_types.data_input",
     "ModelAnalyzer": "analyzer.model_analyzer",
     "compare_methods": "analyzer.relevance.evaluation.compare_methods",
+    "compare_versions": "analyzer.diagnosis.versions",
     "explain": "analyzer.relevance.explain",
     "features": "analyzer.extraction",
+    "inspect_model": "analyzer.diagnosis.modeltrace.inspect",
     "intervene": "analyzer.inspection.intervene",
+    "layers_at_fault": "analyzer.diagnosis.faults",
     "plot": "analyzer.visualizers.plot",
+    "prune": "analyzer.diagnosis.pruning",
     "recalibrate": "analyzer.analyzers.recalibration",
     "register_analyzer": "analyzer.analyzers.registry",
     "register_rule": "analyzer.relevance.registry",
     "register_visualizer": "analyzer.visualizers.registry",
+    "units_at_fault": "analyzer.diagnosis.unit_faults",
 }
 
 __all__ = [
@@ -47,14 +57,19 @@ __all__ = [
     "DataInput",
     "ModelAnalyzer",
     "compare_methods",
+    "compare_versions",
     "explain",
     "features",
+    "inspect_model",
     "intervene",
+    "layers_at_fault",
     "plot",
+    "prune",
     "recalibrate",
     "register_analyzer",
     "register_rule",
     "register_visualizer",
+    "units_at_fault",
 ]
 
 

@@ -96,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plot(commands)
     _add_pareto(commands)
     _add_explain(commands)
+    _add_inspect(commands)
     return parser
 
 
@@ -204,6 +205,43 @@ def _add_explain(commands: Commands) -> None:
     parser.set_defaults(run=_explain)
 
 
+def _add_inspect(commands: Commands) -> None:
+    text = "measure a model file as ModelTrace does, free of scale, and say what to do about it"
+    parser = _add_command(commands, "inspect", text)
+    parser.add_argument("model", type=Path, metavar="MODEL.keras")
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE.npz", help="x, or x_<input> for several inputs; y where there are labels"
+    )
+    parser.add_argument(
+        "--shifted", type=Path, metavar="FILE.npz", help="shifted data; pairs where as many as in --data"
+    )
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="without --shifted, x with Gaussian noise of S standard deviations of x stands for shifted data; 0 for "
+        "none (default: 0.1)",
+    )
+    parser.add_argument("--other", type=Path, metavar="MODEL.keras", help="a second model, to be compared with")
+    parser.add_argument(
+        "--experiments",
+        default="all",
+        metavar="NAME,…",
+        help="measures by name, or 'all' that the data allow (default)",
+    )
+    parser.add_argument("--task", metavar="WORD", help="what the model predicts; detected by default")
+    parser.add_argument("--history", type=Path, metavar="LOG.csv", help="as CSVLogger wrote it")
+    parser.add_argument("--no-suggestions", action="store_true", help="do not look for what could be done")
+    parser.add_argument("--output-dir", type=Path, default=Path("inspection"), metavar="DIR")
+    parser.add_argument("--batch-size", type=int, default=128, metavar="N", help="most samples per batch")
+    parser.add_argument("--samples", type=int, metavar="N", help="only the first N samples (default: all)")
+    parser.add_argument("--n-bootstrap", type=int, default=1000, metavar="N", help="draws behind intervals; 0 for none")
+    options.add_import_option(parser, "your own layers")
+    options.add_backend_options(parser)
+    parser.set_defaults(run=_inspect)
+
+
 def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-on",
@@ -249,6 +287,12 @@ def _explain(args: argparse.Namespace) -> int:
     from analyzer.commands import explain
 
     return explain.run(args)
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from analyzer.commands import inspect
+
+    return inspect.run(args)
 
 
 def _write_any_character() -> None:
