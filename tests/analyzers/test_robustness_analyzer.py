@@ -125,7 +125,9 @@ def test_examples_are_the_nearest_wrong_decisions(results, fitted):
         z = one.moved.astype(float) / 16 @ kernel + bias
         others = np.delete(z, label)
         assert others.max() >= z[label] - 1e-4
-        assert one.decided in (f"class {int(z.argmax())}", "a tie")
+        if one.decided != "a tie":
+            # On the boundary two logits differ by float32's rounding alone.
+            assert z[int(one.decided.removeprefix("class "))] >= z.max() - 1e-4
 
 
 def test_corruptions_of_a_table(results):

@@ -1,18 +1,21 @@
-"""Which models can be attacked: those that tell classes apart, one decision per sample, from inputs of float values."""
+"""What can be attacked: models that tell classes apart, one decision per sample, by inputs of float values."""
 
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from analyzer.data_types.outputs import OutputTask
-from analyzer.errors import Unsupported
+from analyzer.errors import DataError, Unsupported
 from analyzer.inspection.model_config import CompiledLosses, parse_losses
 from analyzer.inspection.task import Evidence, detect_task, losses_by_output
 from analyzer.inspection.trace import Head
 from analyzer.inspection.view import ModelView
+from analyzer.robustness.bounds import check_finite
 
 EXCLUSIVE = ("binary", "multiclass", "unknown")
 """Tasks whose decision is one class per sample; an output of unknown task is taken for one."""
@@ -46,6 +49,31 @@ def check_attackable(view: ModelView, task: OutputTask | None = None) -> None:
     if task.kind not in EXCLUSIVE:
         raise Unsupported(
             f"Attacks change decisions for one of several classes; the task is {task.kind}. {task.reason}"
+        )
+
+
+def check_samples(u: NDArray[Any], y: NDArray[Any], n_classes: int) -> None:
+    """Refuse samples and classes that no attack can start from.
+
+    Args:
+        u: Inputs from 0 to 1, ``(n, ...)``.
+        y: True classes, ``(n,)``.
+        n_classes: How many there are.
+
+    Raises:
+        DataError: If inputs are not finite or outside of 0 to 1, or classes are not among those of the model.
+    """
+    check_finite(u, "attacking")
+    if u.min() < 0 or u.max() > 1:
+        raise DataError(
+            f"Attacks see inputs from 0 to 1; these reach from {float(u.min()):g} to {float(u.max()):g}. Bring them "
+            "there by to_unit."
+        )
+    fits = y.shape == (len(u),) and np.issubdtype(y.dtype, np.integer)
+    if not fits or y.min() < 0 or y.max() >= n_classes:
+        raise DataError(
+            f"Expected one class per sample, whole numbers from 0 to {n_classes - 1} in shape ({len(u)},); got "
+            f"{y.dtype} of shape {y.shape}" + (f" from {y.min()} to {y.max()}." if fits else ".")
         )
 
 

@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 
 from analyzer.backends import engine
 from analyzer.data_types.outputs import OutputTask
-from analyzer.errors import ConfigError, DataError
+from analyzer.errors import ConfigError
 from analyzer.inspection import compat
 from analyzer.inspection.batching import in_batches
 from analyzer.inspection.guard import untouched_process
 from analyzer.inspection.logits import logits_out
 from analyzer.inspection.view import ModelView
-from analyzer.robustness.attacks.attackable import check_attackable
+from analyzer.robustness.attacks.attackable import check_attackable, check_samples
 from analyzer.robustness.attacks.losses import margin
 from analyzer.robustness.attacks.threat import Box, box_of
-from analyzer.robustness.bounds import check_finite
 
 Tensor = Any
 Array = NDArray[Any]
@@ -265,18 +264,7 @@ class Attacked:
         Raises:
             DataError: If inputs are not finite or outside the box, or classes are not among those of the model.
         """
-        check_finite(u, "attacking")
-        if u.min() < 0 or u.max() > 1:
-            raise DataError(
-                f"Attacks see inputs from 0 to 1; these reach from {float(u.min()):g} to {float(u.max()):g}. Bring "
-                "them there by to_unit."
-            )
-        fits = y.shape == (len(u),) and np.issubdtype(y.dtype, np.integer)
-        if not fits or y.min() < 0 or y.max() >= self.n_classes:
-            raise DataError(
-                f"Expected one class per sample, whole numbers from 0 to {self.n_classes - 1} in shape ({len(u)},); "
-                f"got {y.dtype} of shape {y.shape}" + (f" from {y.min()} to {y.max()}." if fits else ".")
-            )
+        check_samples(u, y, self.n_classes)
 
     def correct(self, u: Array, y: Array) -> NDArray[np.bool_]:
         """Whether the true class has strictly the largest logit.

@@ -286,17 +286,14 @@ def _moved_mass(
     def mass(step: Tensor) -> Tensor:
         return ops.sum(ops.abs(step) if order == 1 else ops.square(step), axis=axes, keepdims=True)
 
-    def root(amount: Tensor) -> Tensor:
-        return amount if order == 1 else ops.sqrt(amount)
-
     here, there = places.square(0), places.square(1)
     held = ops.where(here, before, 0.0)
-    norm = root(mass(held))
+    norm = mass(held) ** (1 / order)
     held = ops.where(norm > RESIDUE * epsilon, held / (norm + _NOTHING), 0.0)
     new = signs * ops.where(here, places.shaped(patterns), 0.0) + held
     unused = epsilon**order - ops.sum(mass(before), axis=-1, keepdims=True)
     unused = ops.where(unused > RESIDUE * epsilon**order, unused, 0.0)
     both = ops.where(ops.logical_or(here, there), before, 0.0)
-    available = root(mass(both) + unused / before.shape[-1])
-    moved = new / (root(mass(new)) + _NOTHING) * available
+    available = (mass(both) + unused / before.shape[-1]) ** (1 / order)
+    moved = new / (mass(new) ** (1 / order) + _NOTHING) * available
     return ops.where(here, moved, ops.where(there, 0.0, before))
