@@ -74,22 +74,22 @@ def test_relevance_is_analysed_on_request(audit):
 
 def test_robustness_is_measured_on_request(audit):
     assert audit().robustness == {}
-    found = audit(analyze_robustness=True, robustness_samples=20, robustness_epsilon=0.5)
+    found = audit(analyze_robustness=True, robustness_samples=20, robustness_epsilon=1.5)
     assert set(found.robustness) == {"a", "b", "c"}
     plain = found.robustness["a"]
     assert plain.n == 20
-    assert (plain.threat.norm, plain.threat.tier, plain.threat.epsilon_max) == ("linf", "screen", 0.5)
+    assert (plain.threat.norm, plain.threat.tier, plain.threat.epsilon_max) == ("linf", "screen", 1.5)
     other = audit(
         analyze_robustness=True,
         robustness_samples=20,
         robustness_norm="l2",
         robustness_tier="standard",
-        robustness_epsilon=0.5,
+        robustness_epsilon=1.5,
         robustness_bounds=(-10, 10),
     ).robustness["a"]
     assert (other.threat.norm, other.threat.tier, other.threat.low, other.threat.high) == ("l2", "standard", -10, 10)
     # A ball in L2 lies within that in Linf of its radius.
-    assert other.aura.value > plain.aura.value
+    assert other.curve.accuracy.mean() > plain.curve.accuracy.mean()
 
 
 def test_n_samples_bounds_what_is_looked_at(audit):

@@ -362,3 +362,13 @@ def test_a_larger_radius_must_not_find_less():
     assert "within ε=0.2, but only 20 within ε=0.3" in flag.text
     assert flags.curve_not_monotone(radii, fooled, found).severity == "note"
     assert flags.curve_not_monotone(radii, np.stack([these(*range(k)) for k in (10, 30, 28, 40)]), missed) is None
+
+
+def test_a_model_that_decides_all_alike_hides_nothing():
+    """Nothing within the box is decided otherwise, so that no attack fools it is the truth."""
+    model = oracle.trained(0 * KERNEL, np.array([5.0, 0.0, 0.0, 0.0]))
+    zeros = LABELS == 0
+    attacked = oracle.attacked(model, TEST)
+    distances = np.where(zeros, np.inf, 0.0)
+    found = masking_flags(attacked, TEST, LABELS, RADII, distances)
+    assert "unbounded_fails" not in {flag.name for flag in found}

@@ -11,6 +11,7 @@ from analyzer.errors import ConfigError
 from analyzer.measures.random_streams import stream
 from analyzer.robustness.attacks.attacked import Attacked
 from analyzer.robustness.attacks.threat import Norm, check_epsilon, check_norm
+from analyzer.robustness.decisions import decided
 from analyzer.robustness.masking import flags
 from analyzer.robustness.masking.flags import Flag
 from analyzer.robustness.masking.probes import Probed
@@ -59,10 +60,11 @@ def masking_flags(
         return []
     rows = np.sort(stream(seed, 2).permutation(right)[:n_samples])
     probed = Probed(attacked=attacked, u=u[rows].astype(np.float32), y=y[rows], norm=norm, seed=seed)
-    return [flag for flag in _all(probed, radii, distances[rows]) if flag is not None]
+    classes = decided(attacked.all_logits(u.astype(np.float32)))
+    return [flag for flag in _all(probed, radii, distances[rows], classes) if flag is not None]
 
 
-def _all(probed: Probed, radii: Array, distances: Array) -> list[Flag | None]:
+def _all(probed: Probed, radii: Array, distances: Array, classes: Array) -> list[Flag | None]:
     found: list[Flag | None] = [flags.few_classes(probed.attacked.n_classes, len(probed.u))]
     changing = flags.randomised(probed.passes())
     if changing is not None:
@@ -76,7 +78,9 @@ def _all(probed: Probed, radii: Array, distances: Array) -> list[Flag | None]:
     found += _of_other_attacks(probed, z, epsilon, many[epsilon], distances <= epsilon)
     fooled = np.stack(list(many.values()))
     found += [flags.curve_not_monotone(np.array(list(many)), fooled, distances)]
-    survived = probed.hold_anywhere(np.isinf(distances))
+    # Any sample that is decided otherwise is within reach then; a model that decides all alike hides nothing.
+    otherwise = np.array([np.any(classes != label) for label in probed.y])
+    survived = probed.hold_anywhere(np.isinf(distances) & otherwise)
     return [*found, flags.unbounded_fails(survived, probed.attacked.n_classes)]
 
 
