@@ -96,8 +96,11 @@ class Attacks:
         epsilon_max = DEFAULT_SHARE * box.range if self.epsilon_max is None else self.epsilon_max
         radii = np.linspace(0, epsilon_max / box.range, RADII + 1)[1:]
         try:
-            found = attack_in_tier(attacked, u, drawn.y, radii, tier=self.tier, norm=self.norm, seed=context.seed)
-            flags = masking_flags(attacked, u, drawn.y, radii, found.distance, norm=self.norm, seed=context.seed)
+            options: dict[str, Any] = {"norm": self.norm, "seed": context.seed}
+            found = attack_in_tier(attacked, u, drawn.y, radii, tier=self.tier, progress=context.progress, **options)
+            context.progress("signs of masking", 0, 1)
+            flags = masking_flags(attacked, u, drawn.y, radii, found.distance, **options)
+            context.progress("signs of masking", 1, 1)
             at_points = decided(attacked.all_logits(found.points))
         finally:
             attacked.release()

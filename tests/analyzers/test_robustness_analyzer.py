@@ -169,3 +169,13 @@ def test_what_cannot_be_attacked_is_skipped_by_name_or_only_corrupted(tmp_path):
     assert found.aura is None
     assert found.corruptions.kind == "tokens"
     assert any(note.startswith("not attacked: Attacks move inputs of float values") for note in found.notes)
+
+
+def test_what_takes_long_is_told(fitted, tmp_path):
+    x, y, kernel, bias = fitted
+    told = []
+    data = DataInput(x[:8] * 16, y[:8])
+    audit({"linear": linear(kernel, bias)}, data, tmp_path, progress=lambda *step: told.append(step))
+    labels = " ".join(label for label, _, _ in told)
+    assert all(word in labels for word in ("attacks", "signs of masking", "corruptions"))
+    assert all(done <= total for _, done, total in told)

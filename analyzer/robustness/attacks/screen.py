@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,15 @@ TARGETS = 9
 STEPS = 40
 
 
-def screen(attacked: Attacked, u: Array, y: Array, epsilons: Array, *, norm: Norm = "linf") -> Distances:
+def screen(
+    attacked: Attacked,
+    u: Array,
+    y: Array,
+    epsilons: Array,
+    *,
+    norm: Norm = "linf",
+    told: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Distances:
     """Attack every sample by margin PGD towards its likeliest classes, each at the ε that still tells something.
 
     For every class a sample starts at the largest ε at which it still holds, and only where that succeeds the smallest
@@ -34,6 +43,7 @@ def screen(attacked: Attacked, u: Array, y: Array, epsilons: Array, *, norm: Nor
         y: True classes, ``(n,)``.
         epsilons: The radii that are told apart, ascending, in units of the box.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        told: Called with how many of the classes were aimed at and how many there are.
 
     Raises:
         ConfigError: If radii do not ascend, are not above 0 or not finite, or the norm is unknown.
@@ -45,7 +55,9 @@ def screen(attacked: Attacked, u: Array, y: Array, epsilons: Array, *, norm: Nor
         raise ConfigError(f"epsilons={grid.tolist()}: expected radii that ascend, each once.")
     attack = PGD(loss="targeted_margin", norm=norm, steps=STEPS)
     search = _Search(grid, attacked.correct(u, y), u)
-    for t in likeliest(attacked, u, y, TARGETS).T:
+    targets = likeliest(attacked, u, y, TARGETS).T
+    for i, t in enumerate(targets):
+        told(i, len(targets))
         low = np.zeros(len(u), np.int64)
         probe = search.upper - 1
         while len(rows := np.flatnonzero(probe >= low)):
@@ -54,6 +66,7 @@ def screen(attacked: Attacked, u: Array, y: Array, epsilons: Array, *, norm: Nor
             missed = rows[~found.fooled]
             low[missed] = probe[missed] + 1
             probe[rows] = (low[rows] + search.upper[rows] - 1) // 2
+    told(len(targets), len(targets))
     return search.shortened(attacked, y, norm)
 
 

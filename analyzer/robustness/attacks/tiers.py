@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,15 @@ LEAST_GAIN = 0.02
 
 
 def attack_in_tier(
-    attacked: Attacked, u: Array, y: Array, epsilons: Array, *, tier: Tier, norm: Norm = "linf", seed: int = 0
+    attacked: Attacked,
+    u: Array,
+    y: Array,
+    epsilons: Array,
+    *,
+    tier: Tier,
+    norm: Norm = "linf",
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
 ) -> Distances:
     """How far each sample is from a wrong decision, as far as the attacks of a tier can tell.
 
@@ -37,17 +47,21 @@ def attack_in_tier(
         tier: ``"screen"``, ``"standard"`` or ``"full"``.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         seed: Of random starts and squares.
+        progress: Called with what is being done, steps done and steps in all.
 
     Raises:
         ConfigError: See `screen`.
         DataError: See `screen`.
     """
-    found = screen(attacked, u, y, epsilons, norm=norm)
+    found = screen(attacked, u, y, epsilons, norm=norm, told=functools.partial(progress, "attacks"))
     if tier == "screen":
         return found
     made = {"standard": standard_tier, "full": autoattack}[tier]
     attack: Attack = made(attacked.n_classes, norm=norm, seed=seed)
-    return _nearer(attacked, attack, u, y, found, float(epsilons[-1]), norm)
+    progress(f"attacks ({tier})", 0, 1)
+    nearer = _nearer(attacked, attack, u, y, found, float(epsilons[-1]), norm)
+    progress(f"attacks ({tier})", 1, 1)
+    return nearer
 
 
 def _nearer(
