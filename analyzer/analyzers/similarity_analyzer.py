@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from analyzer.analyzers.base import BaseAnalyzer, material
 from analyzer.analyzers.relevance_agreement import relevance_agreement
 from analyzer.analyzers.relevance_analyzer import relevance_need
+from analyzer.analyzers.robustness_pairs import robustness_pairs
 from analyzer.data_types.comparison import (
     Comparison,
     LayerCka,
@@ -76,6 +77,7 @@ class SimilarityAnalyzer(BaseAnalyzer):
             agreement=_by_output("agreement", names, outputs, _agreement),
             js_divergence=_by_output("js_divergence", names, outputs, _js),
             relevance=self._relevance(cache, names),
+            robustness=robustness_pairs(results.robustness, self.config),
         )
 
     def _relevance(self, cache: Mapping[str, Any], names: Sequence[str]) -> RelevanceAgreement | None:

@@ -125,6 +125,33 @@ class RelevanceAgreement:
     cosine: PairwiseSimilarity
 
 
+@dataclass(frozen=True, kw_only=True)
+class RobustnessPair:
+    """Two models attacked alike on the same samples.
+
+    Attributes:
+        first: One model.
+        second: The other.
+        n: Samples of both; None where they cannot be compared.
+        aura: AURA of the second minus that of the first, by the paired bootstrap.
+        aura_p_value: Two-sided p-value of no difference, by random signs.
+        only_first: Samples that only the first still decides rightly at the largest radius.
+        only_second: Those that only the second does.
+        mcnemar_p_value: Two-sided exact p-value that these are equally likely (McNemar 1947).
+        reason: Why they cannot be compared; None where they can.
+    """
+
+    first: str
+    second: str
+    n: int | None = None
+    aura: Estimate | None = None
+    aura_p_value: float | None = None
+    only_first: int | None = None
+    only_second: int | None = None
+    mcnemar_p_value: float | None = None
+    reason: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
     """Everything between models.
@@ -139,6 +166,7 @@ class Comparison:
         agreement: Share of samples with the same decision, one entry per output.
         js_divergence: Mean Jensen–Shannon divergence of predicted distributions in nats, one entry per output.
         relevance: Agreement of relevance maps; None where it was not computed.
+        robustness: Each two models that were attacked, compared sample by sample.
         pareto: The best trade-offs between several objectives; None where too few models have the values for it.
     """
 
@@ -151,6 +179,7 @@ class Comparison:
     agreement: tuple[PairwiseSimilarity, ...] = ()
     js_divergence: tuple[PairwiseSimilarity, ...] = ()
     relevance: RelevanceAgreement | None = None
+    robustness: tuple[RobustnessPair, ...] = ()
     pareto: ParetoResult | None = None
 
     def rows(self) -> list[dict[str, Any]]:
@@ -158,7 +187,13 @@ class Comparison:
         measures = [*([] if self.cka is None else [self.cka]), *self.agreement, *self.js_divergence]
         if self.relevance is not None:
             measures += [self.relevance.spearman, self.relevance.cosine]
-        return [
+        paired = [
+            {"measure": "aura_difference", "output": None, "first": pair.first, "second": pair.second}
+            | {name: getattr(pair.aura, name, None) for name in ("value", "low", "high", "n")}
+            | {"reason": pair.reason}
+            for pair in self.robustness
+        ]
+        return paired + [
             {"measure": similarity.measure, "output": similarity.output, "first": pair.first, "second": pair.second}
             | {name: getattr(pair.estimate, name, None) for name in ("value", "low", "high", "n")}
             | {"reason": pair.reason}

@@ -115,6 +115,18 @@ def test_classes_share_the_samples_out(results):
     assert mean == pytest.approx(found.aura.value, abs=1e-9)
 
 
+def test_models_are_compared_sample_by_sample(results):
+    pairs = {(pair.first, pair.second): pair for pair in results[0].comparison.robustness}
+    assert set(pairs) == {("linear", "louder"), ("linear", "silent"), ("louder", "silent")}
+    alike, worse = pairs["linear", "louder"], pairs["linear", "silent"]
+    assert alike.aura.value == pytest.approx(0, abs=1e-3)
+    plain = results[0].robustness["linear"]
+    assert worse.aura.value == pytest.approx(-plain.aura.value)
+    assert worse.aura.high < 0
+    assert (worse.only_first, worse.only_second) == (int(np.isnan(plain.distance).sum()), 0)
+    assert worse.mcnemar_p_value == pytest.approx(min(1.0, 2 * 0.5**worse.only_first))
+
+
 def test_examples_are_the_nearest_wrong_decisions(results, fitted):
     x, y, kernel, bias = fitted
     for one in results[0].robustness["linear"].examples:
