@@ -55,7 +55,7 @@ def _on(net: Net, repetitions: int) -> Ratio:
     title = f"PGD-{STEPS} / {STEPS} gradients, {net.name}, {keras.backend.backend()}"
     return ratio(
         title,
-        lambda: attack.run(attacked, u, y, y, epsilon),
+        lambda: attack.run(attacked, u, y, epsilon, y),
         floor(attacked, u, y),
         limit=LIMIT,
         repetitions=repetitions,

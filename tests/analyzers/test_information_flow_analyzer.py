@@ -11,6 +11,8 @@ from analyzer import AnalysisConfig, ModelAnalyzer
 from analyzer.data_types import DataInput, Skipped
 from tests import zoo
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 
 FAULTS = {
@@ -125,7 +127,6 @@ def flows(kind):
     return made, flow(made.model, made.x, batch_size=4), flow(made.model, made.x, batch_size=11)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_moments_are_those_of_the_full_maps(kind):
     made, result, _ = flows(kind)
@@ -147,7 +148,6 @@ def test_moments_are_those_of_the_full_maps(kind):
     assert checked >= 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_batch_size_changes_nothing(kind):
     _, one, other = flows(kind)
@@ -227,7 +227,6 @@ def test_gradients_are_those_of_finite_differences(model):
     assert result.gradients.loss == "cross-entropy against labels"
 
 
-@pytest.mark.slow
 def test_what_is_structurally_zero_raises_no_alarm():
     _, result, _ = flows("attention")
     zero = {v.id: v.structural_zero for v in result.gradients.variables if v.structural_zero}
@@ -235,7 +234,6 @@ def test_what_is_structurally_zero_raises_no_alarm():
     assert "dead_gradient" not in [f.kind for f in result.findings]
 
 
-@pytest.mark.slow
 def test_a_bias_before_batch_normalization_is_known():
     _, result, _ = flows("functional_cnn")
     assert [v.id for v in result.gradients.variables if v.zero_in_training] == ["conv/bias"]
@@ -273,7 +271,6 @@ def test_random_labels_are_not_known(model):
 
 
 # ---------------------------------------------------------------------------------------------- every kind
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", zoo.BUILDERS)
 def test_every_kind_of_model_runs_to_the_end(kind):
     made = zoo.build(kind, n=8)

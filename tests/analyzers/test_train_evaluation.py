@@ -10,6 +10,8 @@ from analyzer import AnalysisConfig, AnalysisResults, DataInput, ModelAnalyzer
 from analyzer.data_types import Skipped
 from analyzer.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {"save_plots": False, "progress": False, "verbose": False, "n_bootstrap": 100, "evaluate_train": True}
 HISTORY = {"loss": [1.4, 1.3, 1.2], "val_loss": [1.3, 1.2, 1.1], "val_accuracy": [0.3, 0.4, 0.5]}
 

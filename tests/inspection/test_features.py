@@ -11,6 +11,8 @@ from analyzer.inspection.names import slug
 from analyzer.testing import footprint
 from tests import zoo
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 numpy = keras.ops.convert_to_numpy
 
@@ -115,7 +117,6 @@ class TestAgainstKeras:
         for one, output in zip(layers, outputs, strict=True):
             close(found[one], output)
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("name", sorted(set(zoo.BUILDERS) - {"stateful_fixed_batch", "mixed_float16"}))
     def test_last_layer_of_every_kind_of_model(self, name):
         made = zoo.build(name, n=8)
@@ -223,7 +224,6 @@ class TestWhatUsersAskFor:
         maps = features(made.model, made.x, ["relu", "pool"])
         assert {name: array.shape for name, array in maps.items()} == {"relu": (7, 8, 8, 4), "pool": (7, 4, 4, 4)}
 
-    @pytest.mark.slow
     def test_within_a_callback_it_changes_no_bit_of_the_training(self):
         """tensorflow #33478 and #41009: activations of any layer while the model is being trained."""
         x, y = zoo.normal(24, 4), np.arange(24) % 3
@@ -255,7 +255,6 @@ class TestWhatUsersAskFor:
 
 
 class TestBatches:
-    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["functional_cnn", "attention", "subclassed_private", "quantised_int8"])
     def test_their_size_changes_nothing(self, name):
         made = zoo.build(name)

@@ -132,6 +132,7 @@ def test_stateful_layers_start_every_batch_from_the_state_in_which_they_are():
 
 
 # --------------------------------------------------------------------------------------------------------- batch size
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["functional_cnn", "attention", "embedding_lstm", "shared_layer"])
 def test_batch_size_changes_nothing_but_rounding(name):
     needs = [Predictions(), Activations(n_samples=4), Features(n_samples=5)]
@@ -489,6 +490,7 @@ class TestOutOfMemory:
 
 
 # ------------------------------------------------------------------------------------------------------- repeatability
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["functional_cnn", "attention", "noisy_while_training"])
 def test_two_deterministic_runs_are_equal_to_the_bit(name):
     specimen = zoo.build(name)

@@ -10,6 +10,8 @@ from analyzer.errors import ConfigError, DataError, ModelError
 from analyzer.testing import footprint
 from tests import zoo
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 numpy = keras.ops.convert_to_numpy
 

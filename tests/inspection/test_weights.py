@@ -210,6 +210,7 @@ def quantized(layer, example, mode, block_size=None):
     return layer, original
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "block_size"), [("int8", None), ("int4", -1), ("int4", 4)])
 @pytest.mark.parametrize("kind", ["dense", "einsum", "output einsum", "embedding", "reversible"])
 def test_quantized_kernels_are_read_as_the_layer_uses_them(kind, mode, block_size):
@@ -234,6 +235,7 @@ def test_quantized_kernels_are_read_as_the_layer_uses_them(kind, mode, block_siz
     assert error < (0.01 if mode == "int8" else 0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "block_size"), [("int8", None), ("int4", -1), ("int4", 4)])
 def test_quantized_reverse_embeddings_are_read_too(mode, block_size):
     layer = L.ReversibleEmbedding(10, 9, tie_weights=False)
@@ -243,6 +245,7 @@ def test_quantized_reverse_embeddings_are_read_too(mode, block_size):
     np.testing.assert_allclose(found.values, used, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 def test_quantized_model_counts_and_norms_are_those_of_its_weights(mode):
     model = keras.Sequential([L.Input((16,)), L.Dense(16, name="a"), L.Dense(4, name="b")])

@@ -27,7 +27,7 @@ from analyzer.data_types.regression_calibration import (
 from analyzer.data_types.training import Curve, LearningRateStep, Peak, TrainingResult
 from analyzer.data_types.weights import Health, Histogram, LayerWeights, ParameterTotals, WeightResult
 from tests.visualizers.synthetic_relevance import RelevanceResult, explanation, relevance
-from tests.visualizers.synthetic_robustness import robustness
+from tests.visualizers.synthetic_robustness import robustness, robustness_pairs
 
 __all__ = ["RelevanceResult", "explanation", "relevance", "robustness"]
 
@@ -507,6 +507,7 @@ def comparison(names: tuple[str, ...], *, pca: bool = True) -> Comparison:
         cka=pairwise(names) if len(names) > 1 else None,
         agreement=(pairwise(names, "agreement", "output"),) if len(names) > 1 else (),
         relevance=relevance_agreement(names) if len(names) > 1 else None,
+        robustness=robustness_pairs(names),
         pareto=pareto(names),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from analyzer.data_types.comparison import RobustnessPair
 from analyzer.data_types.robustness import (
     AdversarialExample,
     ClassRobustness,
@@ -61,6 +62,25 @@ def robustness(i: int = 0, *, images: bool = True, withheld: bool = False, attac
         indices=np.arange(n),
         notes=() if attacked else ("not attacked: Attacks move inputs of float values by small amounts.",),
     )
+
+
+def robustness_pairs(names: tuple[str, ...]) -> tuple[RobustnessPair, ...]:
+    """The first model beside each other one; the last was attacked differently."""
+    found = [
+        RobustnessPair(
+            first=names[0],
+            second=other,
+            n=200,
+            aura=share(0.1),
+            aura_p_value=0.004,
+            only_first=3,
+            only_second=21,
+            mcnemar_p_value=0.0003,
+        )
+        for other in names[1:-1]
+    ]
+    last = [RobustnessPair(first=names[0], second=names[-1], reason="They were attacked differently.")]
+    return (*found, *(last if len(names) > 1 else []))
 
 
 def corruptions(i: int) -> CorruptionResult:
