@@ -70,7 +70,7 @@ format: $(READY)
 	$(VENV)/bin/ruff format .
 
 check: lint
-	KERAS_BACKEND=jax $(VENV)/bin/python -m pytest -q -n $(JOBS) -m 'not slow and not full'
+	KERAS_BACKEND=jax $(VENV)/bin/python -m pytest -q -n $(JOBS) -m 'not slow and not full' --ignore tests/inspection/test_keras_hub.py
 
 # ---- tests: one process per backend; -k lets every leg finish, and one that fails fails the whole
 test: setup
