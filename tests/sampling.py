@@ -34,3 +34,24 @@ def slow_and_sampled(items, folder, quick):
         for position, item in enumerate(table):
             if len(table) > LONG and position % EVERY:
                 item.add_marker(pytest.mark.full)
+
+
+def thinned_out(items, folder, every, quick=frozenset()):
+    """Mark all but one in so many tests of each file `full` where every case compiles a program.
+
+    Args:
+        items: What pytest collected.
+        folder: Of the tests meant.
+        every: How many tests one stands for.
+        quick: Names of files that compile nothing; they run whole.
+    """
+    if os.environ.get("KERAS_BACKEND") == "torch":
+        return
+    files = defaultdict(list)
+    for item in items:
+        if folder in item.path.parents and item.path.name not in quick and not item.get_closest_marker("plain"):
+            files[item.path].append(item)
+    for tests in files.values():
+        for position, item in enumerate(tests):
+            if position % every:
+                item.add_marker(pytest.mark.full)
