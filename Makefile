@@ -12,7 +12,7 @@ HUB := constraints/keras_hub.txt
 READY := $(VENV)/.ready
 PLAIN_READY := $(PLAIN)/.ready
 FLOOR_READY := $(FLOOR)/.ready
-BENCHMARKS = $(filter-out __init__ __main__ common nets peer_nets peer_tools peers_relevance,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS = $(filter-out __init__ __main__ common nets peer_nets peer_tools peers_relevance peers_robustness,$(basename $(notdir $(wildcard benchmarks/*.py))))
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint $(PINS)
 
 .DEFAULT_GOAL := help
@@ -28,7 +28,7 @@ help:
 	@echo "make check      lint, types, imports and the fast tests on JAX, in under three minutes"
 	@echo "make lint       ruff, mypy --strict, import-linter        make format   ruff, writing"
 	@echo "make bench      the speed ratios of benchmarks/           make clean    remove what make made"
-	@echo "make bench-peers  our relevance beside other libraries', in an environment of their own"
+	@echo "make bench-peers  our relevance and attacks beside other libraries', in an environment of their own"
 	@echo "make leg-torch  one leg alone: leg-jax, leg-tensorflow, leg-torch, leg-plain"
 
 # ---- set-up: once, and again when pyproject.toml or the pinned versions change
@@ -108,6 +108,7 @@ bench: $(READY)
 bench-peers:
 	PYTHON=$(PYTHON) benchmarks/install_peers.sh
 	KERAS_BACKEND=torch build/venv-peers/bin/python -m benchmarks.peers_relevance
+	KERAS_BACKEND=torch build/venv-peers/bin/python -m benchmarks.peers_robustness
 
 clean:
 	rm -rf $(VENV) $(PLAIN) $(FLOOR) demo_results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

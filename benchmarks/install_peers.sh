@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes build/venv-peers: the other libraries that propagate relevance, beside this project, in an environment of their
-# own. They pin other versions of PyTorch and ask for packages that attribution never uses, so they come without their
+# Makes build/venv-peers: the other libraries that propagate relevance or attack models, beside this project, in an
+# environment of their own. They pin other versions of PyTorch and ask for packages that attribution never uses, so they come without their
 # dependencies. What is absent is stood in for by `absent_modules.py`, written below: it holds no code of theirs.
 #
 # What pip cannot install is said at the end, and `peers_relevance.py` skips it by name.
@@ -17,11 +17,12 @@ test -x "$VENV/bin/python" || "$PYTHON" -m venv "$VENV" || exit 1
 "${PIP[@]}" --constraint constraints/py311.txt torch==2.13.0 keras numpy scipy scikit-learn pandas matplotlib rich || exit 1
 "${PIP[@]}" --no-deps --editable . || exit 1
 
-# Two small packages that captum and dl-backtrace import at once.
-"${PIP[@]}" tqdm joblib || echo "tqdm or joblib could not be installed"
+# Small packages that captum, dl-backtrace and ART import at once.
+"${PIP[@]}" tqdm joblib six || echo "tqdm, joblib or six could not be installed"
 
 missing=()
-for package in zennit==0.5.1 captum==0.9.0 lxt==2.1 dl-backtrace==0.1.24; do
+for package in zennit==0.5.1 captum==0.9.0 lxt==2.1 dl-backtrace==0.1.24 foolbox==3.3.4 eagerpy==0.30.0 \
+    torchattacks==3.5.1 adversarial-robustness-toolbox==1.20.1 cleverhans==4.0.0; do
     "${PIP[@]}" --no-deps "$package" || missing+=("$package")
 done
 
@@ -37,7 +38,7 @@ import importlib.machinery
 import sys
 import types
 
-ABSENT = ("torchvision", "transformers", "graphviz", "IPython", "tensorflow", "lime", "skimage", "seaborn", "cv2", "lz4",
+ABSENT = ("torchvision", "transformers", "graphviz", "IPython", "tensorflow", "lime", "skimage", "seaborn", "cv2", "lz4", "git", "requests", "easydict", "absl",
           "zstandard", "ninja", "ipykernel", "plotly", "wt_fc_v3_ops", "wt_embedding_v2_ops", "wt_gavgpool_ops",
           "wt_selfattention_v3_ops")
 
