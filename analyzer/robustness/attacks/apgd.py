@@ -86,7 +86,7 @@ class APGD:
         u, y, t, epsilon = (array[rows] for array in arrays)
         loss = loss_named(self.loss, attacked.n_classes)
         make = apgd_l1.stepper(attacked, loss) if self.norm == "l1" else _stepper(attacked, loss, self.norm)
-        step = attacked.program(("apgd", self.loss, self.norm), make)
+        step = attacked.stepper(("apgd", self.loss, self.norm), make)
 
         def work(batch: list[Tensor], at: Array) -> list[Tensor]:
             origin, y, t, epsilon = batch

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.backends import engine
+from analyzer.backends import engine, relevance_ops
 from analyzer.data_types.outputs import OutputTask
 from analyzer.errors import ConfigError
 from analyzer.inspection import compat
@@ -159,6 +159,27 @@ class Attacked:
             self._programs[key] = engine().jit(fn)
         program = self._programs[key]
         return lambda *tensors: program(self._drawn(), *tensors)
+
+    def stepper(self, key: Any, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """As `program`, for a function of tensors alone that is called many times with the same shapes.
+
+        On PyTorch its operations are recorded and run without Keras, whose calls take longer than those of a small
+        model; those of a model that draws random numbers are not, for a recording would repeat them.
+
+        Args:
+            key: Says what the function computes.
+            fn: A pure function.
+        """
+        if self._generators:
+            return self.program(key, fn)
+
+        def call(*tensors: Tensor) -> Any:
+            own = (key, tuple(tuple(tensor.shape) for tensor in keras.tree.flatten(tensors)))
+            if own not in self._programs:
+                self._programs[own] = relevance_ops().compile(fn, convolutions=True, jit_compile=False)
+            return self._programs[own](self._values, *tensors)
+
+        return call
 
     def _drawn(self) -> list[Tensor]:
         """The values of the model's variables, the generators that it draws from in states of this call's own."""

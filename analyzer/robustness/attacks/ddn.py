@@ -55,7 +55,7 @@ class DDN:
         return np.asarray(LAST_RATE + (FIRST_RATE - LAST_RATE) * share, np.float32)
 
     def _search(self, attacked: Attacked, u: Array, y: Array) -> tuple[Array, Array]:
-        step = attacked.program(("ddn", self.gamma), _stepper(attacked, self.gamma))
+        step = attacked.stepper(("ddn", self.gamma), _stepper(attacked, self.gamma))
         verdict = attacked.program("ddn verdict", _judge(attacked))
 
         def work(batch: list[Tensor], rows: Array) -> list[Tensor]:

@@ -60,7 +60,7 @@ class PGD:
             raise ConfigError(f"steps={self.steps}: expected 1 or more.")
         attacked.check(u, y)
         radii = check_epsilon(epsilon, len(u)).astype(np.float32)
-        step = attacked.program(("pgd", self.loss, self.norm), _stepper(attacked, self.loss, self.norm))
+        step = attacked.stepper(("pgd", self.loss, self.norm), _stepper(attacked, self.loss, self.norm))
         verdict = attacked.program("pgd verdict", _judge(attacked))
         if t is None:
             t = likeliest(attacked, u, y, 1)[:, 0] if self.loss.startswith("targeted") else y

@@ -120,7 +120,7 @@ class _Search:
         """The next queries of some samples."""
         attack, grid = self.attack, self.grid
         key = ("square", attack.norm, grid)
-        program = self.attacked.program(key, _stepper(self.attacked, grid, attack.norm))
+        program = self.attacked.stepper(key, _stepper(self.attacked, grid, attack.norm))
         queries = range(start, min(start + BLOCK, attack.queries))
         sides = np.stack([grid.sides(share_at(query, attack.queries, attack.share)) for query in queries])
         u, epsilon = self.u[rows], self.epsilon[rows]
