@@ -49,7 +49,8 @@ def thinned_out(items, folder, every, quick=frozenset()):
         return
     files = defaultdict(list)
     for item in items:
-        if folder in item.path.parents and item.path.name not in quick and not item.get_closest_marker("plain"):
+        kept_out = item.get_closest_marker("plain") or item.get_closest_marker("full")
+        if folder in item.path.parents and item.path.name not in quick and not kept_out:
             files[item.path].append(item)
     for tests in files.values():
         for position, item in enumerate(tests):
