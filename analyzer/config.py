@@ -196,6 +196,15 @@ class AnalysisConfig:
         if not all(answer is None or isinstance(answer, bool) for answer in answers):
             raise ConfigError(f"from_logits={self.from_logits!r}: expected True, False, None or a mapping to those.")
 
+    def class_name(self, number: int) -> str:
+        """The name of a class, or its number where it has none.
+
+        Args:
+            number: From 0.
+        """
+        names = self.class_names or ()
+        return str(names[number]) if number < len(names) else f"class {number}"
+
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
         """Read options from a TOML file whose keys are the names of the options.

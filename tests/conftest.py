@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +99,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
     if keras.backend.backend() != asked:
         raise pytest.UsageError(f"KERAS_BACKEND={asked}, but Keras runs on {keras.backend.backend()}")
+
+
+_STARTS: dict[str, dict[str, Any]] = {}
+"""States that the generators of test modules had before the first of their tests."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test draws does not depend on the tests before it: each leg runs another choice of them."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
+    generator = getattr(getattr(item, "module", None), "RNG", None)
+    if generator is not None:
+        state = _STARTS.setdefault(item.module.__name__, generator.bit_generator.state)
+        generator.bit_generator.state = state
 
 
 def _skip_is_failure(report: pytest.TestReport | pytest.CollectReport) -> None:

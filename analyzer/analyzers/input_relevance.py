@@ -115,7 +115,7 @@ def examples(found: GatheredRelevance, data: DataInput | None, config: Any) -> t
                     index=int(found.indices[i]),
                     input=name,
                     kind=kind_of(x),
-                    target=_class_name(int(found.chosen[i]), found.target, config),
+                    target=config.class_name(int(found.chosen[i])) if found.chosen[i] >= 0 else found.target,
                     label=_label(data, int(found.indices[i]), config, is_class=bool(found.chosen[i] >= 0)),
                     output=float(found.score[i]),
                     values=np.asarray(x[i], dtype=np.float32) if numbers else None,
@@ -132,13 +132,6 @@ def _spread(chosen: NDArray[np.int64]) -> list[int]:
         rank[chosen == one] = np.arange(np.count_nonzero(chosen == one))
     order = np.lexsort((chosen, rank))
     return sorted(int(i) for i in order[:EXAMPLES])
-
-
-def _class_name(number: int, text: str, config: Any) -> str:
-    names = config.class_names or ()
-    if number < 0:
-        return text
-    return str(names[number]) if number < len(names) else f"class {number}"
 
 
 def _label(data: DataInput | None, index: int, config: Any, *, is_class: bool) -> str | None:

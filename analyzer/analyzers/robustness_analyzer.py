@@ -161,7 +161,7 @@ def _by_class(
         made.append(
             ClassRobustness(
                 label=int(label),
-                name=_class_name(int(label), config),
+                name=config.class_name(int(label)),
                 clean_accuracy=robust_accuracy(own, 0.0),
                 aura=None if withheld else score,
             )
@@ -178,21 +178,14 @@ def _examples(
     return tuple(
         AdversarialExample(
             index=int(found.drawn.indices[i]),
-            label=_class_name(int(found.drawn.y[i]), config),
-            decided=_class_name(int(found.decided[i]), config),
+            label=config.class_name(int(found.drawn.y[i])),
+            decided="a tie" if found.decided[i] < 0 else config.class_name(int(found.decided[i])),
             distance=float(distance[i]),
             values=np.asarray(found.drawn.x[i], np.float32),
             moved=np.asarray(found.found.points[i] * found.box.range + found.box.low, np.float32),
         )
         for i in rows
     )
-
-
-def _class_name(number: int, config: Any) -> str:
-    names = config.class_names or ()
-    if number < 0:
-        return "a tie"
-    return str(names[number]) if number < len(names) else f"class {number}"
 
 
 def _corruptions(under: GatheredCorruptions, config: Any) -> CorruptionResult:

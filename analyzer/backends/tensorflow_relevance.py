@@ -64,8 +64,8 @@ def max_pool(
 ) -> Tensor:
     if len(window) < 3:
         return plain(x)
-    # TensorFlow hands what flows back through a volume's window to each of the equally large, whole. In planes it does
-    # not: first over height and width, then over depth, which leaves the first of all.
+    # Without oneDNN (eager, or no such CPU) TensorFlow hands what flows back through a volume's window to each of the
+    # equally large, whole. In planes it does not: first over height and width, then over depth, which leaves the first.
     _, depth, *sizes, channels = x.shape
     planes = tf.reshape(x, (-1, *sizes, channels))
     planes = tf.nn.max_pool2d(planes, window[1:], strides[1:], padding.upper())

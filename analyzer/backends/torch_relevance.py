@@ -126,6 +126,7 @@ class _Replayed:
     def __init__(self, fn: Callable[..., Any], jit_compile: bool) -> None:
         self._fn, self._jit_compile = fn, jit_compile
         self._calls = 0
+        self._recordable = True
         self._main: Any = None
         self._prepare: Any = None
         self._made: list[Tensor] = []
@@ -133,10 +134,16 @@ class _Replayed:
 
     def __call__(self, values: list[Tensor], *rest: Any) -> Any:
         self._calls += 1
-        if self._calls <= _EAGER_CALLS:
+        if self._calls <= _EAGER_CALLS or not self._recordable:
             return self._fn(values, *rest)
         if self._main is None:
-            self._record(values, rest)
+            try:
+                self._record(values, rest)
+            except (RuntimeError, TypeError):
+                # A user's layer that looks at values, to branch or to seed a generator. Errors of the function itself
+                # come again without the recording.
+                self._recordable = False
+                return self._fn(values, *rest)
         if self._of is not values:
             self._made, self._of = list(self._prepare(*values)), values
         found = self._main(*self._made, *pytree.tree_leaves(rest))

@@ -18,6 +18,7 @@ from analyzer.data_types.data_file import load_npz
 from analyzer.data_types.inspection_report import EXPERIMENTS
 from analyzer.demo import make_folder
 from analyzer.errors import ConfigError
+from analyzer.measures.random_streams import stream
 from analyzer.progress import Progress, printable
 
 JSON_NAME = "inspection.json"
@@ -126,7 +127,7 @@ def with_noise(x: Any, scale: float, seed: int) -> Any | None:
         scale: Standard deviation of the noise in standard deviations of the input.
         seed: Seed of the noise.
     """
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(46,)))
+    rng = stream(seed, 46)
     arrays = x if isinstance(x, dict) else {"x": x}
     if not any(array.dtype.kind == "f" for array in arrays.values()):
         return None

@@ -15,6 +15,7 @@ from analyzer.diagnosis.modeltrace.outcomes import verdicts
 from analyzer.errors import DataError, Unsupported
 from analyzer.measures.bootstrap import wilson
 from analyzer.measures.paired_proportions import McNemar, mcnemar
+from analyzer.measures.random_streams import stream
 from analyzer.robustness.corruptions.catalogue import corruptions_of, input_kind, known_of
 
 SEVERITY = 3
@@ -68,7 +69,7 @@ def _corrupted_verdicts(evidence: Evidence) -> tuple[NDArray[np.int64], dict[str
     kind = input_kind(x)
     corruptions = [one for one in corruptions_of(kind, x.shape) if not one.draws_rows]
     most = min(MOST_SAMPLES, max(1, MOST_VALUES // max(1, len(corruptions) * int(np.prod(x.shape[1:])))))
-    rng = np.random.default_rng(np.random.SeedSequence(evidence.seed, spawn_key=(44,)))
+    rng = stream(evidence.seed, 44)
     rows = np.sort(rng.choice(len(x), min(most, len(x)), replace=False))
     known = known_of(kind, x)
     copies, names = [], []

@@ -21,6 +21,7 @@ from analyzer.inspection.features import open_on
 from analyzer.inspection.view import ModelView
 from analyzer.measures.bootstrap import wilson
 from analyzer.measures.paired_proportions import mcnemar
+from analyzer.measures.random_streams import stream
 
 FRACTIONS = (0.5, 0.25, 0.1)
 """Shares of channels that are tried, largest first."""
@@ -83,7 +84,7 @@ def suggest_pruning(evidence: Evidence) -> Suggestion | None:
         raise Unsupported("It needs samples: give x.")
     groups, _ = groups_of(evidence.view)
     n = inputs.count(evidence.arranged)
-    order = np.random.default_rng(np.random.SeedSequence(evidence.seed, spawn_key=(43,))).permutation(n)
+    order = stream(evidence.seed, 43).permutation(n)
     chosen_on, measured_on = np.sort(order[: (n + 1) // 2]), np.sort(order[(n + 1) // 2 :])
     if n < FEWEST_SAMPLES:
         chosen_on = measured_on = np.arange(n)

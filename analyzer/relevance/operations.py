@@ -81,7 +81,6 @@ REDUCING = [
     "adaptive_average_pool",
     "adaptive_max_pool",
     "average_pool",
-    "max_pool",
     "top_k",
     "sort",
 ]
@@ -255,6 +254,31 @@ def turning(visit: Visit, *args: Any, **kwargs: Any) -> Any:
 @handles_operations(*JOINING, *REDUCING)
 def by_value(visit: Visit, *args: Any, **kwargs: Any) -> Any:
     return visit.natural(*args, **kwargs)
+
+
+@handles_operations("max_pool")
+def max_pool(visit: Visit, inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
+    given = dict(zip(("pool_size", "strides", "padding", "data_format"), args, strict=False)) | kwargs
+
+    def option(name: str, default: Any = None) -> Any:
+        # As an operation of a Functional model, options are attributes and not arguments.
+        return given.get(name, getattr(visit.layer, name, default))
+
+    if (option("data_format") or keras.config.image_data_format()) == "channels_last":
+        window = _per_axis(option("pool_size"), inputs)
+        visit.call = functools.partial(
+            visit.flow.backend.max_pool,
+            window=window,
+            strides=window if option("strides") is None else _per_axis(option("strides"), inputs),
+            padding=option("padding", "valid"),
+            plain=functools.partial(visit.call, **given),
+        )
+        return visit.natural(inputs)
+    return visit.natural(inputs, **given)
+
+
+def _per_axis(sizes: Any, x: Tensor) -> tuple[int, ...]:
+    return (sizes,) * (len(x.shape) - 2) if isinstance(sizes, int) else tuple(sizes)
 
 
 @handles_operations("relu", "leaky_relu")

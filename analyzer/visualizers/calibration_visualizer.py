@@ -61,8 +61,8 @@ class CalibrationVisualizer(FigureVisualizer):
             top = max(height + 0.25, 0.8 + count * 6 * line)
             first = Row(cells=(cell(reliability, series), profiles[0]), height=top)
             return [first, Row(cells=(*profiles[1:], cell(uncertainty, series)), height=tall)]
-        small: list[Cell] = [cell(reliability, [s], heading=_one_line(s)) for s in series]
-        clouds: list[Cell] = [cell(uncertainty, [s], heading=_one_line(s)) for s in series]
+        small: list[Cell] = [cell(reliability, [s], heading=s.one_line) for s in series]
+        clouds: list[Cell] = [cell(uncertainty, [s], heading=s.one_line) for s in series]
         return [
             *grid_rows(small, SMALL_COLUMNS, 0.95 * height),
             Row(cells=tuple(profiles), height=tall),
@@ -86,7 +86,3 @@ class CalibrationVisualizer(FigureVisualizer):
     def _residuals(self, series: Sequence[Series]) -> Row:
         cells = (cell(regression.residuals, series), cell(regression.residual_distribution, series))
         return Row(cells=cells, height=max(self.style.panel_height, 0.6 + len(series) * 5.2 * self.style.small / 72))
-
-
-def _one_line(s: Series) -> str:
-    return s.label.replace("\n", "")

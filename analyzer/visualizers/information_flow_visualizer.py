@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
-
-from matplotlib.axes import Axes
 
 from analyzer.data_types.information_flow import LayerFlow
 from analyzer.data_types.values import Finding
 from analyzer.visualizers.base import FigureVisualizer
-from analyzer.visualizers.layout import MARGIN
 from analyzer.visualizers.panels import flow, flow_health, flow_knowledge, flow_maps
 from analyzer.visualizers.panels.flow_rows import MARKS
 from analyzer.visualizers.panels.layers import SEVERITY, by_architecture
-from analyzer.visualizers.series import Pen, Series
-from analyzer.visualizers.sheet import Cell, Row, cell
-from analyzer.visualizers.text import NameBook, displayable, elide
+from analyzer.visualizers.series import Series
+from analyzer.visualizers.sheet import Cell, Row, cell, titled_cell
+from analyzer.visualizers.text import NameBook, displayable
 from analyzer.visualizers.weight_visualizer import HEADROOM
 
 MOST_MAPS = 3
@@ -28,9 +24,6 @@ MOST_FINDINGS = 6
 
 MOST_NOT_FOLLOWED = 6
 """Layers below the panels that could not be followed."""
-
-BOLD = 0.85
-"""Width of ordinary type over that of bold type."""
 
 Choice = tuple[Callable[..., Any], str, Callable[[LayerFlow], Any]]
 
@@ -96,19 +89,7 @@ class InformationFlowVisualizer(FigureVisualizer):
         return Row(cells=tuple(cells), height=max(self._height([s], 2.0), 0.9 * self.style.panel_height))
 
     def _map(self, draw: Callable[..., None], s: Series, title: str | None, width: float) -> Cell:
-        """A panel of one model, whose name stands in the title where there are several."""
-
-        def named(ax: Axes, pen: Pen) -> None:
-            room = BOLD * (pen.points - 2 * MARGIN * 72)
-            heading = title and elide(f"{title}: {_one_line(s)}", room, pen.font + 1)
-            limit = self.config.max_layers_info_flow
-            draw(ax, [s], dataclasses.replace(pen, most_layers=limit, heading=heading))
-
-        return Cell(draw=named, width=width)
-
-
-def _one_line(s: Series) -> str:
-    return s.label.replace("\n", "")
+        return titled_cell(draw, s, title, width=width, most_layers=self.config.max_layers_info_flow)
 
 
 def _compared(s: Series) -> bool:
@@ -140,7 +121,7 @@ def _missing(groups: Sequence[Sequence[Series]]) -> list[str]:
     """A sentence for each panel that no model of an architecture has a number for."""
     notes = []
     for group in groups:
-        names = "" if len(groups) == 1 else f" of {', '.join(map(_one_line, group))}"
+        names = "" if len(groups) == 1 else f" of {', '.join(s.one_line for s in group)}"
         absent = [what for _, what, read in (*SIGNAL, *CONTENT) if not _present(group, read)]
         if "gradients" in absent:
             absent.remove("gradients")
@@ -174,7 +155,7 @@ def worst_findings(drawn: Sequence[Series]) -> list[str]:
 
 
 def _sentence(s: Series, finding: Finding, *, named: bool) -> str:
-    model = f"{_one_line(s)}: " if named else ""
+    model = f"{s.one_line}: " if named else ""
     return f"{MARKS[SEVERITY[finding.severity]]} {model}{displayable(finding.message)}"
 
 

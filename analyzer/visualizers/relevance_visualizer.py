@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
-
-from matplotlib.axes import Axes
 
 from analyzer.data_types.comparison import Comparison
 from analyzer.data_types.relevance import RelevanceExample, RelevanceResult
@@ -17,9 +14,9 @@ from analyzer.visualizers.panels import relevance, relevance_features, relevance
 from analyzer.visualizers.panels.comparison import draw_similarity, looks_of
 from analyzer.visualizers.panels.layers import by_architecture
 from analyzer.visualizers.panels.relevance_examples import MOST_SAMPLES, examples_of, of_one_input
-from analyzer.visualizers.series import LABEL_SHARE, Pen, Series
-from analyzer.visualizers.sheet import Cell, Row, cell
-from analyzer.visualizers.text import NameBook, displayable, elide
+from analyzer.visualizers.series import LABEL_SHARE, Series
+from analyzer.visualizers.sheet import Cell, Row, cell, titled_cell
+from analyzer.visualizers.text import NameBook, displayable
 from analyzer.visualizers.weight_visualizer import HEADROOM
 
 MOST_MODELS = 3
@@ -27,9 +24,6 @@ MOST_MODELS = 3
 
 MOST_NOTES = 6
 """What results say of themselves below the panels."""
-
-BOLD = 0.85
-"""Width of ordinary type over that of bold type."""
 
 Draw = Callable[..., None]
 
@@ -65,10 +59,8 @@ class RelevanceVisualizer(FigureVisualizer):
     def _samples(self, series: Sequence[Series], *, titled: bool) -> list[Row]:
         """The samples of each model, in the manner of its input: sequences across the figure, images two in a row."""
         flat = [s for s in series if self._strip_height(s) is not None]
-        rows = [
-            Row(cells=(_titled(s, titled=titled),), height=self._head + (self._strip_height(s) or 0.0)) for s in flat
-        ]
-        images = [_titled(s, titled=titled) for s in series if s not in flat]
+        rows = [Row(cells=(_maps(s, titled=titled),), height=self._head + (self._strip_height(s) or 0.0)) for s in flat]
+        images = [_maps(s, titled=titled) for s in series if s not in flat]
         height = self._head + 0.8 * self.style.panel_height
         return rows + grid_rows(images, min(len(images), 2) or 1, height)
 
@@ -133,19 +125,8 @@ class RelevanceVisualizer(FigureVisualizer):
         return max(0.8 * self.style.panel_height, tall)
 
 
-def _titled(s: Series, *, titled: bool) -> Cell:
-    """The samples of one model, whose name is their title where there are several models."""
-
-    def named(ax: Axes, pen: Pen) -> None:
-        room = BOLD * (pen.points - 2 * MARGIN * 72)
-        heading = elide(f"Relevance of the input: {_one_line(s)}", room, pen.font + 1) if titled else None
-        relevance_maps.relevance(ax, [s], dataclasses.replace(pen, heading=heading))
-
-    return Cell(draw=named)
-
-
-def _one_line(s: Series) -> str:
-    return s.label.replace("\n", "")
+def _maps(s: Series, *, titled: bool) -> Cell:
+    return titled_cell(relevance_maps.relevance, s, "Relevance of the input" if titled else None)
 
 
 def _pictures(result: RelevanceResult) -> list[RelevanceExample]:
@@ -158,7 +139,7 @@ def _tabular(result: RelevanceResult) -> bool:
 
 
 def _without_layers(drawn: Sequence[Series]) -> list[str]:
-    names = [_one_line(s) for s in drawn if not s.result.layers]
+    names = [s.one_line for s in drawn if not s.result.layers]
     return [f"Not shown: layers of {', '.join(names)} – none could be followed"] if names else []
 
 
@@ -167,7 +148,7 @@ def _own_words(drawn: Sequence[Series]) -> list[str]:
     reasons = {displayable(f"{s.result.method}: {s.result.method_reason}") for s in drawn if s.result.method_reason}
     notes = [f"Method {reason}" for reason in sorted(reasons)]
     for s in drawn:
-        name = f"{_one_line(s)}: " if len(drawn) > 1 else ""
+        name = f"{s.one_line}: " if len(drawn) > 1 else ""
         notes += [f"{name}{words}" for words in (*_breaks(s.result), *map(displayable, s.result.notes))]
         notes += [f"{name}not followed: {displayable(f'{key} – {why}')}" for key, why in s.result.skipped.items()]
     more = len(notes) - MOST_NOTES

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-
-from matplotlib.axes import Axes
 
 from analyzer.visualizers.base import FigureVisualizer, grid_rows
 from analyzer.visualizers.information_flow_visualizer import worst_findings
-from analyzer.visualizers.layout import MARGIN
 from analyzer.visualizers.panels import corruptions, robustness
-from analyzer.visualizers.panels.base import Draw
-from analyzer.visualizers.series import Pen, Series
-from analyzer.visualizers.sheet import Cell, Row, cell
-from analyzer.visualizers.text import NameBook, displayable, elide
+from analyzer.visualizers.series import Series
+from analyzer.visualizers.sheet import Row, cell, titled_cell
+from analyzer.visualizers.text import NameBook, displayable
 
 MOST_MODELS = 4
 """Models whose corruptions and samples are drawn: the first ones."""
-
-BOLD = 0.85
-"""Width of ordinary type over that of bold type."""
 
 
 class RobustnessVisualizer(FigureVisualizer):
@@ -54,8 +46,8 @@ class RobustnessVisualizer(FigureVisualizer):
         several = len(drawn) > 1
         corrupted = [s for s in drawn if s.result.corruptions is not None][:MOST_MODELS]
         pictured = [s for s in drawn if robustness.pictures(s.result)][:MOST_MODELS]
-        cells = [_titled(s, corruptions.corruption_accuracy, "Corruptions", titled=several) for s in corrupted]
-        others = [_titled(s, robustness.fooled, "Nearest wrong decisions", titled=several) for s in pictured]
+        cells = [titled_cell(corruptions.corruption_accuracy, s, "Corruptions" if several else None) for s in corrupted]
+        others = [titled_cell(robustness.fooled, s, "Nearest wrong decisions" if several else None) for s in pictured]
         lines = max((len(s.result.corruptions.corruptions) for s in corrupted), default=0)
         height, tall = 1.15 + lines * 1.75 * self.style.small / 72, 1.2 * self.style.panel_height
         if not several and cells and others:
@@ -64,26 +56,11 @@ class RobustnessVisualizer(FigureVisualizer):
         return rows + grid_rows(others, 2, tall)
 
 
-def _titled(s: Series, draw: Draw, what: str, *, titled: bool) -> Cell:
-    """A panel of one model, whose name is in its title where there are several models."""
-
-    def named(ax: Axes, pen: Pen) -> None:
-        room = BOLD * (pen.points - 2 * MARGIN * 72)
-        heading = elide(f"{what}: {_one_line(s)}", room, pen.font + 1) if titled else None
-        draw(ax, [s], dataclasses.replace(pen, heading=heading))
-
-    return Cell(draw=named)
-
-
-def _one_line(s: Series) -> str:
-    return s.label.replace("\n", "")
-
-
 def _own_words(drawn: Sequence[Series]) -> list[str]:
     """What attackers may do, and what results say of themselves."""
     notes = []
     for s in drawn:
-        name = f"{_one_line(s)}: " if len(drawn) > 1 else ""
+        name = f"{s.one_line}: " if len(drawn) > 1 else ""
         threat = s.result.threat
         if threat is not None:
             span = f"inputs from {threat.low:g} to {threat.high:g} ({displayable(threat.bounds_source)})"

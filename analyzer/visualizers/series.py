@@ -39,6 +39,11 @@ class Series:
     linestyle: Any
     result: Any
 
+    @property
+    def one_line(self) -> str:
+        """The label without its line breaks."""
+        return self.label.replace("\n", "")
+
     def of(self, result: Any) -> Series:
         """The same look for another result."""
         return dataclasses.replace(self, result=result)

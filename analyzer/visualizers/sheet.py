@@ -18,9 +18,12 @@ from matplotlib.transforms import Bbox
 from analyzer.visualizers.layout import MARGIN, PanelLayout, Place
 from analyzer.visualizers.series import Pen, Series
 from analyzer.visualizers.style import MUTED, PlotStyle
-from analyzer.visualizers.text import NameBook, text_width, wrap
+from analyzer.visualizers.text import NameBook, elide, text_width, wrap
 
 _LEADING = 1.25
+
+_BOLD = 0.85
+"""Width of ordinary type over that of bold type."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,25 @@ def cell(panel: Callable[..., Any], series: Sequence[Series], *, width: float = 
         options: Fields of `Pen` that this panel sees differently.
     """
     return Cell(draw=lambda ax, pen: panel(ax, series, dataclasses.replace(pen, **options)), width=width)
+
+
+def titled_cell(panel: Callable[..., Any], s: Series, what: str | None, *, width: float = 1.0, **options: Any) -> Cell:
+    """A panel of one model, whose name is in its title where there are several models.
+
+    Args:
+        panel: ``panel(ax, series, pen)``.
+        s: The model.
+        what: The title before the name; None where one model has the figure for itself.
+        width: Its share of the row.
+        options: Fields of `Pen` that this panel sees differently.
+    """
+
+    def named(ax: Axes, pen: Pen) -> None:
+        room = _BOLD * (pen.points - 2 * MARGIN * 72)
+        heading = None if what is None else elide(f"{what}: {s.one_line}", room, pen.font + 1)
+        panel(ax, [s], dataclasses.replace(pen, heading=heading, **options))
+
+    return Cell(draw=named, width=width)
 
 
 def compose(

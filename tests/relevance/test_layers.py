@@ -309,6 +309,18 @@ def test_operations_called_by_a_subclassed_model(name):
     value_and_books(model, x, epsilon())
 
 
+@pytest.mark.parametrize("written", [False, True])
+def test_volumes_with_ties_are_pooled_by_the_first_maximum(written):
+    def pool(x):
+        return ops.max_pool(x, (2, 2, 2), (1, 1, 1), padding="same", data_format="channels_last")
+
+    inputs = keras.Input((4, 3, 5, 2))
+    model = Written(pool) if written else keras.Model([inputs], L.Identity()(pool(inputs)))
+    x = [np.random.default_rng(0).integers(0, 3, (3, 4, 3, 5, 2)).astype("float32")]
+    model(x)
+    value_and_books(model, x, epsilon())
+
+
 @pytest.mark.parametrize("name", ["flatten", "padding", "rescaling", "upsampling bilinear", "dropout", "permute"])
 def test_a_rule_for_the_first_layer_sees_through_what_moves_values(name):
     make, shape = LAYERS[name]

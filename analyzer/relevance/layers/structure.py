@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from analyzer.inspection.idle_layers import IDLE
 from analyzer.relevance.flow import Tensor
 from analyzer.relevance.public_ops import ops
 from analyzer.relevance.registry import handles
@@ -29,18 +30,7 @@ _MOVING = (
     L.UpSampling3D,
 )
 
-_IDLE = (
-    L.Identity,
-    L.Dropout,
-    L.SpatialDropout1D,
-    L.SpatialDropout2D,
-    L.SpatialDropout3D,
-    L.AlphaDropout,
-    L.GaussianDropout,
-    L.GaussianNoise,
-    L.ActivityRegularization,
-    L.InputLayer,
-)
+_IDLE = (*IDLE, L.InputLayer)
 
 
 @handles(*_MOVING)

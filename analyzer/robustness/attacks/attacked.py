@@ -23,6 +23,7 @@ from analyzer.inspection.batching import in_batches
 from analyzer.inspection.guard import untouched_process
 from analyzer.inspection.logits import logits_out
 from analyzer.inspection.view import ModelView
+from analyzer.measures.random_streams import stream
 from analyzer.robustness.attacks.attackable import check_attackable, check_samples
 from analyzer.robustness.attacks.losses import margin
 from analyzer.robustness.attacks.threat import Box, box_of
@@ -186,7 +187,7 @@ class Attacked:
         if not self._random:
             return self._values
         self._calls += 1
-        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self._calls,)))
+        rng = stream(self.seed, self._calls)
         values = list(self._values)
         for i in sorted(self._random):
             state = rng.integers(0, _STATES, 2)

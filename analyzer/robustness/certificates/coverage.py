@@ -9,6 +9,7 @@ import keras
 
 from analyzer.errors import Unsupported
 from analyzer.inspection import compat
+from analyzer.inspection.idle_layers import IDLE
 from analyzer.inspection.logits import last_activations
 from analyzer.inspection.selection import every_call
 from analyzer.inspection.view import ModelView
@@ -22,16 +23,8 @@ def _named(*names: str) -> tuple[type, ...]:
     return tuple(getattr(L, name) for name in names if hasattr(L, name))
 
 
-IDLE = (
-    L.Identity,
-    L.Dropout,
-    L.SpatialDropout1D,
-    L.SpatialDropout2D,
-    L.SpatialDropout3D,
-    L.AlphaDropout,
-    L.GaussianDropout,
-    L.GaussianNoise,
-    L.ActivityRegularization,
+UNCHANGING = (
+    *IDLE,
     *_named("RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom"),
 )
 """Nothing happens at inference."""

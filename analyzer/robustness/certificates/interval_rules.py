@@ -18,7 +18,7 @@ import keras
 
 from analyzer.inspection import compat
 from analyzer.inspection.kernels import classify
-from analyzer.robustness.certificates.coverage import AFFINE, IDLE, MOVING, entry_of, operation_of
+from analyzer.robustness.certificates.coverage import AFFINE, MOVING, UNCHANGING, entry_of, operation_of
 from analyzer.robustness.certificates.curves import CURVES, Curve, curve_of, curve_of_operation
 
 Tensor = Any
@@ -336,7 +336,7 @@ _GLOBAL_MEANS = (L.GlobalAveragePooling1D, L.GlobalAveragePooling2D, L.GlobalAve
 
 _LAYERS: dict[type, Rule] = {
     **dict.fromkeys(_LINEAR, linear),
-    **dict.fromkeys((*IDLE, *MOVING, *_MAXIMA), exact),
+    **dict.fromkeys((*UNCHANGING, *MOVING, *_MAXIMA), exact),
     **dict.fromkeys(_MEANS, _averaging(_window)),
     **dict.fromkeys(_GLOBAL_MEANS, _averaging(_positions)),
     **dict.fromkeys((L.Add, L.Average), _averaging(_terms)),

@@ -275,7 +275,7 @@ _BOUNDS: dict[type, layer_norms.Bound] = {
         (L.GlobalAveragePooling1D, L.GlobalAveragePooling2D, L.GlobalAveragePooling3D), layer_norms.global_average
     ),
     **dict.fromkeys(
-        (L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, L.GlobalMaxPooling3D, *coverage.IDLE, *coverage.MOVING),
+        (L.GlobalMaxPooling1D, L.GlobalMaxPooling2D, L.GlobalMaxPooling3D, *coverage.UNCHANGING, *coverage.MOVING),
         layer_norms.unchanged,
     ),
     **dict.fromkeys((L.Activation, L.ReLU, L.LeakyReLU, L.ELU, L.PReLU), layer_norms.unchanged),
