@@ -140,8 +140,7 @@ class _Replayed:
             try:
                 self._record(values, rest)
             except (RuntimeError, TypeError):
-                # A user's layer that looks at values, to branch or to seed a generator. Errors of the function itself
-                # come again without the recording.
+                # A user's layer that looks at values. Errors of the function itself come again without the recording.
                 self._recordable = False
                 return self._fn(values, *rest)
         if self._of is not values:
@@ -157,7 +156,9 @@ class _Replayed:
             leaves, self._structure = pytree.tree_flatten(self._fn(list(tensors[: len(values)]), *given))
             return [leaf if torch.is_tensor(leaf) else torch.as_tensor(leaf) for leaf in leaves]
 
-        recorded = make_fx(flattened)(*values, *flat)
+        # Without values: a layer that branches on them, or takes them to NumPy, must fail here and not be recorded as
+        # it went this once.
+        recorded = make_fx(flattened, tracing_mode="fake", _allow_non_fake_inputs=True)(*values, *flat)
         recorded.graph.eliminate_dead_code()
         self._prepare, self._main = _split(recorded, len(values))
         if self._jit_compile:

@@ -61,6 +61,24 @@ def test_a_compiler_that_fails_is_named_and_costs_no_result(monkeypatch):
     np.testing.assert_allclose(found, plain, rtol=1e-4, atol=1e-6)
 
 
+if TORCH:
+
+    class Branching(keras.layers.Layer):
+        """A user's layer that looks at values."""
+
+        def call(self, x):
+            return 2 * x if keras.ops.convert_to_numpy(x).sum() > 0 else 3 * x
+
+    def test_what_looks_at_values_runs_as_it_is():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((5,)), Branching(), keras.layers.Dense(3, use_bias=False)])
+        x = np.concatenate([sign * np.ones((2, 5), "float32") for sign in (1, 1, -1, 1, -1)])
+        kernel = model.layers[-1].get_weights()[0]
+        found = explain(model, x, 0, "epsilon", batch_size=2, unknown="gradient").inputs["input"]
+        expected = x * np.where(x > 0, 2, 3) * kernel[:, 0]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 @pytest.mark.full
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_the_compiler_changes_no_number():
