@@ -97,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_pareto(commands)
     _add_explain(commands)
     _add_inspect(commands)
+    _add_certify(commands)
     return parser
 
 
@@ -115,7 +116,12 @@ def _add_audit(commands: Commands) -> None:
     )
     parser.add_argument("--data", type=Path, metavar="FILE.npz", help="x and y; x_<input> and y_<output> where several")
     parser.add_argument(
-        "--reference-data", type=Path, metavar="FILE.npz", help="what the models were trained on, for --evaluate-train"
+        "--reference",
+        "--reference-data",
+        dest="reference_data",
+        type=Path,
+        metavar="FILE.npz",
+        help="data to compare with: have --data shifted? For --evaluate-train, what the models were trained on",
     )
     parser.add_argument("--output-dir", type=Path, default=Path("analysis_results"), metavar="DIR")
     parser.add_argument("--history", action="append", default=[], metavar="MODEL=LOG.csv", help="as CSVLogger wrote it")
@@ -242,6 +248,41 @@ def _add_inspect(commands: Commands) -> None:
     parser.set_defaults(run=_inspect)
 
 
+def _add_certify(commands: Commands) -> None:
+    text = "prove what can be proved about the decisions of a model file within a distance, and estimate the rest"
+    parser = _add_command(commands, "certify", text)
+    parser.add_argument("model", type=Path, metavar="MODEL.keras")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="FILE.npz", help="x, of float values; y where there are labels"
+    )
+    parser.add_argument(
+        "--epsilon",
+        type=float,
+        metavar="E",
+        help="length of the steps asked about, in units of the data (default: a tenth of their range, linf only)",
+    )
+    parser.add_argument("--norm", choices=("linf", "l2", "l1"), default="linf", help="of the steps (default: linf)")
+    parser.add_argument(
+        "--methods", default="all", metavar="NAME,…", help="bounds and estimates by name, or 'all' (default)"
+    )
+    parser.add_argument(
+        "--bounds",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="smallest and largest value of inputs (default: as a Rescaling layer or the data tell)",
+    )
+    parser.add_argument("--task", metavar="WORD", help="binary or multiclass, where the loss tells another")
+    parser.add_argument("--samples", type=int, default=64, metavar="N", help="most samples, by class (default: 64)")
+    parser.add_argument("--sigma", type=float, metavar="S", help="noise of smoothing, in units of the data")
+    parser.add_argument("--draws", type=int, default=1000, metavar="N", help="noises per sample (default: 1000)")
+    parser.add_argument("--output-dir", type=Path, default=Path("certificates"), metavar="DIR")
+    parser.add_argument("--batch-size", type=int, default=128, metavar="N", help="most samples per batch")
+    options.add_import_option(parser, "your own layers")
+    options.add_backend_options(parser)
+    parser.set_defaults(run=_certify)
+
+
 def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-on",
@@ -293,6 +334,12 @@ def _inspect(args: argparse.Namespace) -> int:
     from analyzer.commands import inspect
 
     return inspect.run(args)
+
+
+def _certify(args: argparse.Namespace) -> int:
+    from analyzer.commands import certify
+
+    return certify.run(args)
 
 
 def _write_any_character() -> None:

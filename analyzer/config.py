@@ -20,7 +20,16 @@ Progress = bool | Callable[[str, int, int], None]
 TASKS = ("binary", "multiclass", "multilabel", "regression", "gaussian", "quantile", "sequence", "segmentation")
 """Words that `task` understands. A quantile head is written with its levels: ``"quantile:0.1,0.5,0.9"``."""
 
-ANALYSES = ("weights", "calibration", "information_flow", "training_dynamics", "cost", "relevance", "robustness")
+ANALYSES = (
+    "weights",
+    "calibration",
+    "information_flow",
+    "training_dynamics",
+    "cost",
+    "relevance",
+    "robustness",
+    "shift",
+)
 """The analyses that have a switch ``analyze_<name>``, in the order in which they run."""
 
 
@@ -37,6 +46,8 @@ class AnalysisConfig:
         analyze_relevance: Explain decisions: which inputs, layers and units carry them. Off by default for its cost.
         analyze_robustness: Attack and corrupt the inputs of classifiers: how far until decisions are wrong. Off by
             default for its cost.
+        analyze_shift: Compare the data with ``reference_data`` of `ModelAnalyzer.analyze`, where given: whether they
+            have shifted, where in the model, and whether that does harm.
         evaluate_train: Evaluate the training data too, given as ``reference_data`` of `ModelAnalyzer.analyze`, for the
             gap of loss and metrics without dropout.
         n_samples: Most samples to look at, drawn seeded and stratified by class; None looks at all.
@@ -92,6 +103,7 @@ class AnalysisConfig:
     analyze_cost: bool = True
     analyze_relevance: bool = False
     analyze_robustness: bool = False
+    analyze_shift: bool = True
     evaluate_train: bool = False
     n_samples: int | None = 1000
     weight_layer_types: Sequence[str] | None = None

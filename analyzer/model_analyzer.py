@@ -8,11 +8,11 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from analyzer import provenance
 from analyzer.analyzers.base import REFERENCE, BaseAnalyzer, failed
-from analyzer.analyzers.isolation import gather_for, needs_of, record_failure, run_alone
+from analyzer.analyzers.isolation import checked_needs, gather_for, record_failure, run_alone
 from analyzer.analyzers.registry import analyzer_classes, check_analyzer_class, is_built_in
 from analyzer.backends import engine
 from analyzer.comparison.objectives import Objectives
@@ -87,8 +87,9 @@ class ModelAnalyzer:
         Args:
             data: A `DataInput`, or anything that `DataInput.from_object` reads. Without data, what needs data is
                 skipped with its reason.
-            reference_data: The data that the models were trained on, in the same forms; at most ``n_samples`` of them
-                are looked at. With ``evaluate_train`` they are evaluated beside the data.
+            reference_data: Data to compare these with, in the same forms; at most ``n_samples`` of them are looked at.
+                The shift analysis asks whether the data still come from where these did; with ``evaluate_train`` they
+                are the data that the models were trained on, and are evaluated too.
             analysis_types: Names of the analyses to run instead of those that the configuration switches on.
 
         Returns:
@@ -109,9 +110,13 @@ class ModelAnalyzer:
         results.training_history = self.training_history
         deterministic = engine().deterministic() if self.config.deterministic else contextlib.nullcontext()
         with untouched_process(), deterministic, Progress(self.config.progress) as progress:
-            analyzers, needs = self._prepared(chosen, sample, results)
-            cache = self._gather(needs, sample, reference, results, progress)
-            self._analyze(analyzers, sample, results, cache)
+            analyzers, needs, compared = self._prepared(chosen, sample, results)
+            if reference is None:
+                compared = []
+            elif not compared:
+                logger.warning("reference_data are not used: none of the analyses that run compares data with others")
+            cache = self._gather(_Asked(needs, compared), sample, reference, results, progress)
+            self._analyze(analyzers, sample, results, cache, progress)
         add_pareto(results, at_least=self.config.pareto_analysis_threshold)
         results.provenance = provenance.describe(self.config, self.models.facts, sample, list(chosen), reference)
         results.measured["seconds"] = {**results.measured.get("seconds", {}), "total": time.perf_counter() - started}
@@ -178,14 +183,11 @@ class ModelAnalyzer:
     def _reference(
         self, reference_data: Any, sample: DataInput | None, chosen: Mapping[str, type[BaseAnalyzer]]
     ) -> DataInput | None:
-        """The training data to evaluate, drawn as the data are; None where nothing asks for them."""
-        if not (self.config.evaluate_train and "training_dynamics" in chosen):
-            if reference_data is not None:
-                logger.warning("reference_data are not used: set evaluate_train=True to evaluate them")
-            return None
+        """The data to compare with, drawn as the data are."""
         reference = None if reference_data is None else DataInput.from_object(reference_data)
+        evaluated = self.config.evaluate_train and "training_dynamics" in chosen
         for what, given in (("data", sample), ("reference_data", reference)):
-            if given is None or given.y_data is None:
+            if evaluated and (given is None or given.y_data is None):
                 raise DataError(
                     f"evaluate_train=True compares the training data with data held out, but {what} "
                     f"{'were not given' if given is None else 'have no labels'}: "
@@ -195,16 +197,21 @@ class ModelAnalyzer:
 
     def _prepared(
         self, chosen: Mapping[str, type[BaseAnalyzer]], sample: DataInput | None, results: AnalysisResults
-    ) -> tuple[list[BaseAnalyzer], list[Need]]:
-        """The analyzers that can be made, and what they need, each need once; a broken one never loses another."""
+    ) -> tuple[list[BaseAnalyzer], list[Need], list[Need]]:
+        """The analyzers that can be made, what they need, and what of reference data too, each need once.
+
+        A broken one never loses another.
+        """
         analyzers: list[BaseAnalyzer] = []
         needs: dict[Need, None] = {}
+        compared: dict[Need, None] = {}
         for name, cls in chosen.items():
             try:
                 analyzer = cls(self.models, self.config)
                 # Our own say per model what they cannot do without data.
                 idle = not is_built_in(analyzer) and sample is None and analyzer.requires_data()
-                needs |= dict.fromkeys(() if idle else needs_of(analyzer))
+                needs |= dict.fromkeys(() if idle else checked_needs(analyzer.needs()))
+                compared |= dict.fromkeys(() if idle else checked_needs(analyzer.compared_needs()))
             except BROKEN as error:  # somebody else's class must not break the run
                 if isinstance(error, ConfigError) and cls.__module__.startswith("analyzer."):
                     # An option that an analysis of ours refuses is the user's to correct, before anything runs.
@@ -216,11 +223,11 @@ class ModelAnalyzer:
                 record_failure(results, name, Skipped("No data were given."))
                 continue
             analyzers.append(analyzer)
-        return analyzers, list(needs)
+        return analyzers, list(needs), list(compared)
 
     def _gather(
         self,
-        needs: Sequence[Need],
+        asked: _Asked,
         sample: DataInput | None,
         reference: DataInput | None,
         results: AnalysisResults,
@@ -232,10 +239,10 @@ class ModelAnalyzer:
         for name in self.models:
             started = time.perf_counter()
             try:
-                cache[name] = self._gather_model(name, needs, sample, reference, results, progress)
+                cache[name] = self._gather_model(name, asked, sample, reference, results, progress)
             except Exception as error:  # noqa: BLE001 - one broken model must not lose another; raised below if all are
                 logger.warning("model %r cannot be analysed: %s", name, error)
-                cache[name] = dict.fromkeys([*needs, "predictions"], error) | {"compile_config": {}}
+                cache[name] = dict.fromkeys([*asked.of_data, "predictions"], error) | {"compile_config": {}}
             seconds[name] = time.perf_counter() - started
         errors = [cache[name]["predictions"] for name in cache]
         if all(isinstance(error, Exception) for error in errors):
@@ -255,7 +262,7 @@ class ModelAnalyzer:
     def _gather_model(
         self,
         name: str,
-        needs: Sequence[Need],
+        asked: _Asked,
         sample: DataInput | None,
         reference: DataInput | None,
         results: AnalysisResults,
@@ -283,13 +290,13 @@ class ModelAnalyzer:
                 batch_size=self.config.batch_size,
                 progress=lambda what, done, total: progress.step(f"{name}: {what}", done, total),
             )
-            gathered = gather_for(context, needs)
+            gathered = gather_for(context, asked.of_data)
             results.findings[name] = tuple(gathered.findings)
             return {
                 **gathered.material,
                 "predictions": _raw_predictions(gathered.material.get(Predictions())),
                 "compile_config": self.models.compile_config(name),
-                REFERENCE: {} if reference is None else _gather_reference(context, reference),
+                REFERENCE: {} if reference is None else _gather_reference(context, reference, asked.compared),
             }
 
     def _analyze(
@@ -298,9 +305,11 @@ class ModelAnalyzer:
         sample: DataInput | None,
         results: AnalysisResults,
         cache: Mapping[str, Any],
+        progress: Progress,
     ) -> None:
         for analyzer in analyzers:
             started = time.perf_counter()
+            analyzer.progress = progress.step
             if problems := run_alone(analyzer, results, sample, cache):
                 logger.warning("analysis %s failed: %s", described(analyzer), "; ".join(problems))
             results.measured["seconds"].setdefault("analyses", {})[analyzer.name] = time.perf_counter() - started
@@ -314,15 +323,32 @@ class ModelAnalyzer:
                 logger.warning("figure %s failed: %s", described(cls), "; ".join(problems))
 
 
-def _gather_reference(context: Context, reference: DataInput) -> dict[Any, Any]:
-    """Predictions for the training data; what is wrong with these data costs no other result."""
+class _Asked(NamedTuple):
+    """What the analyses asked for.
+
+    Attributes:
+        needs: Of the data.
+        compared: Of the data and of the reference data.
+    """
+
+    needs: Sequence[Need]
+    compared: Sequence[Need]
+
+    @property
+    def of_data(self) -> list[Need]:
+        """Everything that is gathered from the data, each need once."""
+        return list(dict.fromkeys([*self.needs, *self.compared]))
+
+
+def _gather_reference(context: Context, reference: DataInput, needs: Sequence[Need]) -> dict[Any, Any]:
+    """The same of the reference data; what is wrong with these costs no other result."""
     try:
         check_labels(context.view.heads, reference, context.hints)
         arranged = inputs.arrange(context.view.model, reference.x_data)
-        return gather(dataclasses.replace(context, data=reference, arranged=arranged), [Predictions()]).material
+        return gather(dataclasses.replace(context, data=reference, arranged=arranged), needs).material
     except Exception as error:  # noqa: BLE001 - becomes the material, which the analysis reports
-        logger.warning("model %r: reference_data cannot be evaluated: %s", context.hints.model_name, error)
-        return {Predictions(): error}
+        logger.warning("model %r: reference_data cannot be used: %s", context.hints.model_name, error)
+        return dict.fromkeys(needs, error)
 
 
 def _output_names(material: Any) -> list[str]:

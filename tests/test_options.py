@@ -137,9 +137,18 @@ def test_pareto_analysis_threshold(audit):
     assert audit(pareto_analysis_threshold=4).comparison.pareto is None
 
 
+def test_shift_is_measured_where_there_is_a_reference(audit, material):
+    reference = material[2]
+    assert isinstance(audit().shift["a"], Skipped)
+    assert audit(reference=reference, analyze_shift=False).shift == {}
+    found = audit(reference=reference, n_samples=20).shift["a"]
+    assert not found.shifted
+    assert found.places[0].drift.value == 0
+
+
 def test_evaluate_train(audit, material):
     assert audit().training_dynamics["a"].evaluated == {}
-    found = audit(reference=material[2], evaluate_train=True).training_dynamics["a"]
+    found = audit(reference=material[2], evaluate_train=True, analyze_shift=False).training_dynamics["a"]
     assert found.evaluated_gap.value == 0
     assert found.evaluated_gap.n == N
 

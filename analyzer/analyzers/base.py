@@ -34,6 +34,7 @@ class BaseAnalyzer(abc.ABC):
         name: Key of the analysis in results, in JSON and on the command line; the class name where not given.
         models: Mapping from model name to Keras model. A model given as a path is opened when it is asked for.
         config: The options of the run.
+        progress: Told what is being done, steps done and steps in all, where `analyze` takes over a second.
     """
 
     name: ClassVar[str] = ""
@@ -41,6 +42,7 @@ class BaseAnalyzer(abc.ABC):
     def __init__(self, models: Mapping[str, Any], config: AnalysisConfig) -> None:
         self.models = models
         self.config = config
+        self.progress: Callable[[str, int, int], None] = _untold
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -54,6 +56,10 @@ class BaseAnalyzer(abc.ABC):
 
     def needs(self) -> tuple[Need, ...]:
         """What must be gathered from each model before `analyze` is called; nothing by default."""
+        return ()
+
+    def compared_needs(self) -> tuple[Need, ...]:
+        """What must be gathered from the data and from the reference data, where these are given."""
         return ()
 
     @abc.abstractmethod
@@ -84,6 +90,10 @@ class BaseAnalyzer(abc.ABC):
             reason = f": {result.reason}" if isinstance(result, Skipped | Failed) else ""
             logger.log(level, "%s of %s: %s%s", self.name, name, getattr(result, "status", "ok"), reason)
         return outcomes
+
+
+def _untold(_what: str, _done: int, _total: int) -> None:
+    """Nobody listens."""
 
 
 def outcome(work: Callable[[], Any]) -> Any:

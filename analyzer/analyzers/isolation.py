@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from analyzer.analyzers.base import BaseAnalyzer, failed
@@ -20,16 +20,16 @@ from analyzer.plugins import BROKEN
 logger = logging.getLogger("analyzer")
 
 
-def needs_of(analyzer: BaseAnalyzer) -> tuple[Need, ...]:
+def checked_needs(needs: Iterable[Need]) -> tuple[Need, ...]:
     """What an analysis needs, checked: a wrong need would stop the pass that serves everybody.
 
     Args:
-        analyzer: The analysis.
+        needs: As the analysis gives them.
 
     Raises:
         AnalyzerError: If something is no need, or cannot be compared and hashed.
     """
-    needs = tuple(analyzer.needs())
+    needs = tuple(needs)
     for need in needs:
         if isinstance(need, type) or not isinstance(need, Need):
             raise AnalyzerError(

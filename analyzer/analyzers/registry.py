@@ -23,6 +23,7 @@ _BUILT_IN = {
     "cost": "analyzer.analyzers.cost_analyzer:CostAnalyzer",
     "relevance": "analyzer.analyzers.relevance_analyzer:RelevanceAnalyzer",
     "robustness": "analyzer.analyzers.robustness_analyzer:RobustnessAnalyzer",
+    "shift": "analyzer.analyzers.shift_analyzer:ShiftAnalyzer",
     "similarity": "analyzer.analyzers.similarity_analyzer:SimilarityAnalyzer",
 }
 

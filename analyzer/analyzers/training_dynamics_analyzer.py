@@ -59,7 +59,7 @@ class TrainingDynamicsAnalyzer(BaseAnalyzer):
         """Histories are enough; labels, where given, tell the chance level of an accuracy."""
         return False
 
-    def needs(self) -> tuple[Need, ...]:
+    def compared_needs(self) -> tuple[Need, ...]:
         """Predictions, where the training data are to be evaluated."""
         if not self.config.evaluate_train:
             return ()

@@ -99,7 +99,7 @@ def audit(
         data: Samples and labels; None skips what needs them.
         config: The options.
         output_dir: Where results and figures go.
-        reference: The data that the models were trained on; None where nothing asks for them.
+        reference: Data to compare these with; None without.
         analyses: Names of the analyses to run; None runs those that the configuration switches on.
         rules: What the user does not accept.
         asked: Analyses that the user named: skipped, they count as not evaluated.

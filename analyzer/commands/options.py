@@ -61,7 +61,7 @@ def add_analysis_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evaluate-train",
         action="store_true",
-        help="evaluate the training data too (--reference-data), for the gap without dropout",
+        help="evaluate the training data too (--reference), for the gap without dropout",
         **given_only,
     )
     parser.add_argument(

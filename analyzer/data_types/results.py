@@ -25,6 +25,7 @@ from analyzer.data_types.regression_calibration import GaussianCalibration, Quan
 from analyzer.data_types.relevance import RelevanceResult
 from analyzer.data_types.robustness import RobustnessResult
 from analyzer.data_types.serialization import ArrayStore, decode, encode, encode_measured, plain
+from analyzer.data_types.shift import ShiftResult
 from analyzer.data_types.training import TrainingResult
 from analyzer.data_types.values import Failed, Finding, Skipped, flat_row
 from analyzer.data_types.weights import WeightResult
@@ -70,6 +71,7 @@ ANALYSIS_TYPES: dict[str, Any] = {
     "cost": CostResult,
     "relevance": RelevanceResult,
     "robustness": RobustnessResult,
+    "shift": ShiftResult,
 }
 """The analyses of this package and the type of their results."""
 
@@ -90,6 +92,7 @@ class AnalysisResults:
         cost: Model name to `CostResult`, `Skipped` or `Failed`.
         relevance: Model name to `RelevanceResult`, `MultiOutput`, `Skipped` or `Failed`.
         robustness: Model name to `RobustnessResult`, `Skipped` or `Failed`.
+        shift: Model name to `ShiftResult`, `Skipped` or `Failed`.
         training_history: Model name to the training history that was given.
         comparison: What is between models: `Comparison`, `Skipped`, `Failed`, or None where it was not asked for.
         findings: What was noticed while gathering, by model name.
@@ -119,6 +122,7 @@ class AnalysisResults:
         self.cost: dict[str, Any] = {}
         self.relevance: dict[str, Any] = {}
         self.robustness: dict[str, Any] = {}
+        self.shift: dict[str, Any] = {}
         self.training_history: dict[str, History] = {}
         self.comparison: Comparison | Skipped | Failed | None = None
         self.findings: dict[str, tuple[Finding, ...]] = {}

@@ -19,10 +19,10 @@ from analyzer.diagnosis.units import By, Index, Units, units_of
 from analyzer.errors import Unsupported
 from analyzer.inspection.features import arranged_for, check_whole, open_on, opened
 from analyzer.inspection.guard import untouched_process
+from analyzer.inspection.inputs import input_names
 from analyzer.inspection.selection import Layers
 from analyzer.measures.fault import Groups
 from analyzer.relevance.explain import explain
-from analyzer.relevance.propagation import input_names
 
 Floats = NDArray[np.float64]
 
@@ -115,7 +115,7 @@ def _conductance(
     """
     view = model.view
     binary = view.heads[0].shape[-1] == 1
-    names = input_names(view, cases.x)
+    names = input_names(view.model, cases.x)
     baseline = dict(zip(names, keras.tree.flatten(cases.x), strict=True))
 
     def through(classes: NDArray[np.int64]) -> tuple[dict[Index, Floats], Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from analyzer.errors import DataError
 
 Arrays = NDArray[Any] | Mapping[str, NDArray[Any]] | Sequence[NDArray[Any]]
+
+_AUTOMATIC = re.compile(r"keras_tensor(_\d+)?")
+"""Names that Keras gives."""
 
 UNKNOWN_SIZE = 32
 """Stands for a dimension that a model leaves open, where a shape is needed before any data."""
@@ -74,6 +78,23 @@ def take(arranged: Any, index: NDArray[np.int64] | slice) -> Any:
 def count(arranged: Any) -> int:
     """Number of samples."""
     return int(keras.tree.flatten(arranged)[0].shape[0])
+
+
+def input_names(model: keras.Model, arranged: Any) -> list[str]:
+    """Names of the inputs, in the order in which samples are flattened.
+
+    Args:
+        model: A built model.
+        arranged: Samples in the structure that it is called with.
+    """
+    declared = [tensor.name for tensor in getattr(model, "inputs", None) or ()]
+    flat = keras.tree.flatten_with_path(arranged)
+    if len(declared) == len(flat):
+        structure = getattr(model, "input", model.inputs)
+        names = [tensor.name for tensor in keras.tree.flatten(structure)]
+        # An input that nobody named has a name of Keras', with a number that counts tensors of the process.
+        return ["input"] if len(names) == 1 and _AUTOMATIC.fullmatch(names[0]) else names
+    return ["/".join(map(str, path)) or "input" for path, _ in flat]
 
 
 def _by_input_name(names: list[str], x: Arrays) -> dict[str, NDArray[Any]]:

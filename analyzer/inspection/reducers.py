@@ -132,6 +132,17 @@ class KeepSamples:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeepMeans(KeepSamples):
+    """Means over positions of the kept samples: ``(samples, units)``, whatever the tensor's shape."""
+
+    def partial(self, tensor: Any, batch: Batch) -> list[Any]:
+        """Only means leave the device."""
+        kept = keras.ops.cast(_units_last(keras.ops.take(tensor, batch.keep, axis=0), self.axis), "float32")
+        kept = keras.ops.reshape(kept, (kept.shape[0], -1, kept.shape[-1]))
+        return [keras.ops.mean(kept, axis=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Moments:
     """Per unit: count, mean, variance, extremes, and shares of exact zeros and of positives.
 

@@ -15,6 +15,7 @@ from analyzer.data_types.explanation import Explanation
 from analyzer.errors import ConfigError
 from analyzer.inspection.batching import in_batches
 from analyzer.inspection.features import arranged_for
+from analyzer.inspection.inputs import input_names
 from analyzer.inspection.selection import Layers
 from analyzer.inspection.view import ModelView
 from analyzer.relevance.attributions.cam import GradCam, GradCamPlusPlus
@@ -32,7 +33,7 @@ from analyzer.relevance.attributions.observed import Observed
 from analyzer.relevance.attributions.occlusion import Occlusion
 from analyzer.relevance.attributions.passing import Pass
 from analyzer.relevance.attributions.path import ExpectedGradients, IntegratedGradients, LayerConductance
-from analyzer.relevance.propagation import chosen_calls, input_names
+from analyzer.relevance.propagation import chosen_calls
 from analyzer.relevance.targets import Target
 from analyzer.relevance.tracing import plan
 
@@ -104,7 +105,7 @@ def attribute(
     question = Question(
         plan=planned,
         arranged=arranged,
-        names=input_names(view, arranged),
+        names=input_names(view.model, arranged),
         layers=layers,
         taps=chosen_calls(planned, layers) if kind.of_layers else frozenset(),
         seed=seed,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from analyzer.data_types.relevance import Faithfulness
 from analyzer.errors import ConfigError, DataError, Unsupported
 from analyzer.inspection import inputs
+from analyzer.inspection.inputs import input_names
 from analyzer.inspection.needs import Context, Predictions
 from analyzer.inspection.reducers import Tap
 from analyzer.inspection.selection import LayerCall, select_calls
@@ -28,7 +29,7 @@ from analyzer.relevance.flow import Options
 from analyzer.relevance.ledger import Books
 from analyzer.relevance.presets import preset_of
 from analyzer.relevance.program import Passed, Program
-from analyzer.relevance.propagation import input_names, passes
+from analyzer.relevance.propagation import passes
 from analyzer.relevance.targets import Target, resolve
 from analyzer.relevance.tracing import plan
 
@@ -148,7 +149,7 @@ class Relevance:
             raise Unsupported(str(error)) from error
         program = found.program
         notes = [f"Without a rule, by their gradient: {', '.join(program.unknown)}."] if program.unknown else []
-        names = input_names(context.view, arranged)
+        names = input_names(context.view.model, arranged)
         x = dict(zip(names, keras.tree.flatten(arranged), strict=True))
         maps = dict(zip(names, found.maps(), strict=True))
         measured, why_not = _faithfulness(context, arranged, x, maps, target)

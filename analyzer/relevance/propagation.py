@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from analyzer.data_types.explanation import LEDGER_COLUMNS, Explanation, Statistics, Step
 from analyzer.errors import DataError, Unsupported
 from analyzer.inspection.batching import in_batches
+from analyzer.inspection.inputs import input_names
 from analyzer.inspection.selection import Layers, select_calls
 from analyzer.inspection.view import ModelView
 from analyzer.relevance.alternatives import check_contrast
@@ -27,8 +27,6 @@ from analyzer.relevance.targets import Target
 from analyzer.relevance.tracing import Plan, plan
 
 Progress = Callable[[str, int, int], None]
-
-_AUTOMATIC = re.compile(r"keras_tensor(_\d+)?")
 
 LOST = 1e-3
 """Share of the start value that may be unexplained where no relevance arrives: biases may have it all."""
@@ -68,7 +66,7 @@ def propagate(
     options = Options(preset=preset, unknown=unknown, ledger=layers is not None, maps=chosen_calls(planned, layers))
     batches = list(passes(planned, options, target, arranged, batch_size, progress, values))
     program = batches[-1][0]
-    found = _explanation(program, target, [passed for _, passed in batches], input_names(view, arranged), why)
+    found = _explanation(program, target, [passed for _, passed in batches], input_names(view.model, arranged), why)
     _check_arrived(found, arranged)
     return found
 
@@ -157,18 +155,6 @@ def chosen_calls(planned: Plan, layers: Layers | str) -> frozenset[str]:
     if isinstance(layers, str) and layers == "all":
         return frozenset(planned.ids.values())
     return frozenset(call.id for call in select_calls(planned.view, layers))
-
-
-def input_names(view: ModelView, arranged: Any) -> list[str]:
-    """Names of the inputs, in the order in which samples are flattened."""
-    declared = [tensor.name for tensor in getattr(view.model, "inputs", None) or ()]
-    flat = keras.tree.flatten_with_path(arranged)
-    if len(declared) == len(flat):
-        structure = getattr(view.model, "input", view.model.inputs)
-        names = [tensor.name for tensor in keras.tree.flatten(structure)]
-        # An input that nobody named has a name of Keras', with a number that counts tensors of the process.
-        return ["input"] if len(names) == 1 and _AUTOMATIC.fullmatch(names[0]) else names
-    return ["/".join(map(str, path)) or "input" for path, _ in flat]
 
 
 def _explanation(program: Program, target: Target, passed: list[Passed], names: list[str], why: str) -> Explanation:

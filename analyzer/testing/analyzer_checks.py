@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from analyzer.analyzers.base import BaseAnalyzer
-from analyzer.analyzers.isolation import needs_of
+from analyzer.analyzers.isolation import checked_needs
 from analyzer.analyzers.registry import analyzer_classes, check_analyzer_class
 from analyzer.config import AnalysisConfig
 from analyzer.data_types import Failed, Skipped
@@ -54,7 +54,10 @@ class _NoModels(Mapping[str, Any]):
 def check_needs_are_frozen(cls: type[BaseAnalyzer]) -> None:
     """What it needs are frozen dataclasses, equal each time, so that equal needs are served once."""
     try:
-        one, other = (needs_of(cls(_NoModels(), AnalysisConfig())) for _ in range(2))
+        one, other = (
+            checked_needs((*fresh.needs(), *fresh.compared_needs()))
+            for fresh in (cls(_NoModels(), AnalysisConfig()) for _ in range(2))
+        )
     except AnalyzerError as error:
         raise AssertionError(f"{cls.__qualname__} breaks the rule 'needs are frozen dataclasses': {error}") from error
     for need in one:

@@ -12,7 +12,14 @@ from analyzer.errors import DataError
 
 pytestmark = pytest.mark.slow
 
-OPTIONS = {"save_plots": False, "progress": False, "verbose": False, "n_bootstrap": 100, "evaluate_train": True}
+OPTIONS = {
+    "save_plots": False,
+    "progress": False,
+    "verbose": False,
+    "n_bootstrap": 100,
+    "analyze_shift": False,
+    "evaluate_train": True,
+}
 HISTORY = {"loss": [1.4, 1.3, 1.2], "val_loss": [1.3, 1.2, 1.1], "val_accuracy": [0.3, 0.4, 0.5]}
 
 
@@ -147,13 +154,12 @@ def test_reference_data_that_do_not_fit_cost_nothing_else(tmp_path, caplog):
     assert found.evaluated_gap is None
     assert float(found.final_gap) == pytest.approx(-0.1)
     assert found.notes[-1].startswith("The training data were not evaluated")
-    assert "reference_data cannot be evaluated" in caplog.text
+    assert "reference_data cannot be used" in caplog.text
     assert results.performance["net"].n == 120
     assert isinstance(results.training_dynamics["bare"], Skipped)
 
 
-def test_reference_data_without_the_option_are_not_looked_at(tmp_path, caplog):
-    results = run(tmp_path, {"net": classifier()}, {"net": HISTORY}, evaluate_train=False)
+def test_reference_data_without_the_option_are_not_evaluated(tmp_path, caplog):
+    results = run(tmp_path, {"net": classifier()}, {"net": HISTORY}, evaluate_train=False, analyze_shift=False)
     assert results.training_dynamics["net"].evaluated == {}
     assert "reference_data are not used" in caplog.text
-    assert results.provenance["reference_data"] is None

@@ -19,6 +19,7 @@ from analyzer.errors import AnalyzerError, ConfigError, Unsupported
 from analyzer.inspection import inputs
 from analyzer.inspection.features import arranged_for, check_whole, open_on, opened
 from analyzer.inspection.guard import untouched_process
+from analyzer.inspection.inputs import input_names
 from analyzer.inspection.view import ModelView
 from analyzer.measures.random_streams import stream
 from analyzer.progress import Progress
@@ -28,7 +29,6 @@ from analyzer.relevance.evaluation.method_verdict import cautions, differences, 
 from analyzer.relevance.evaluation.removal import Baseline, Features, removal_of
 from analyzer.relevance.presets import Preset
 from analyzer.relevance.program_cache import kept_programs
-from analyzer.relevance.propagation import input_names
 from analyzer.relevance.targets import Target, resolve
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _subject(view: ModelView, arranged: Any, resolved: Target, target: Any, batc
     return Subject(
         view=view,
         arranged=arranged,
-        inputs=dict(zip(input_names(view, arranged), map(np.asarray, keras.tree.flatten(arranged)), strict=True)),
+        inputs=dict(zip(input_names(view.model, arranged), map(np.asarray, keras.tree.flatten(arranged)), strict=True)),
         score=score,
         target=fixed,
         n_classes=classes if known else None,
