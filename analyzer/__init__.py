@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from analyzer.relevance.evaluation.compare_methods import compare_methods
     from analyzer.relevance.explain import explain
     from analyzer.relevance.registry import register_rule
+    from analyzer.robustness.certificates.certify import certify
     from analyzer.visualizers.plot import plot
     from analyzer.visualizers.registry import register_visualizer
 
@@ -35,6 +36,7 @@ _HOMES = {
     "AnalysisResults": "analyzer.data_types.results",
     "DataInput": "analyzer.data_types.data_input",
     "ModelAnalyzer": "analyzer.model_analyzer",
+    "certify": "analyzer.robustness.certificates.certify",
     "compare_methods": "analyzer.relevance.evaluation.compare_methods",
     "compare_versions": "analyzer.diagnosis.versions",
     "explain": "analyzer.relevance.explain",
@@ -56,6 +58,7 @@ __all__ = [
     "AnalysisResults",
     "DataInput",
     "ModelAnalyzer",
+    "certify",
     "compare_methods",
     "compare_versions",
     "explain",

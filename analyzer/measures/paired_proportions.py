@@ -107,6 +107,19 @@ def clopper_pearson(successes: int, n: int, level: float = LEVEL) -> Estimate:
     if n == 0:
         return Estimate(value=None, n=0, level=level)
     tail = (1 - level) / 2
-    low = float(beta.ppf(tail, successes, n - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(1 - tail, successes + 1, n - successes)) if successes < n else 1.0
-    return Estimate(value=successes / n, low=low, high=high, n=n, level=level, method="Clopper–Pearson")
+    # What is above the share of successes is below that of the others.
+    low, below = (float(bound) for bound in lower_share(np.array([successes, n - successes]), n, tail))
+    return Estimate(value=successes / n, low=low, high=1.0 - below, n=n, level=level, method="Clopper–Pearson")
+
+
+def lower_share(hits: NDArray[np.integer], draws: int, alpha: float) -> NDArray[np.float64]:
+    """One-sided lower confidence bounds of shares (Clopper & Pearson 1934).
+
+    Args:
+        hits: How many of the draws hit, ``(n,)``.
+        draws: How many there were.
+        alpha: Probability that the share is lower.
+    """
+    none = hits == 0
+    bound = beta.ppf(alpha, np.where(none, 1, hits), draws - hits + 1)
+    return np.where(none, 0.0, bound)

@@ -16,11 +16,12 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, binomtest, norm
+from scipy.stats import binomtest, norm
 
 from analyzer.data_types.values import Estimate
 from analyzer.errors import ConfigError
 from analyzer.measures.bootstrap import wilson
+from analyzer.measures.paired_proportions import lower_share
 from analyzer.robustness.attacks.attacked import Attacked
 from analyzer.robustness.attacks.survivors import own_generators
 from analyzer.robustness.attacks.threat import box_of
@@ -182,19 +183,6 @@ def predict(
         n_draws=draws,
         n=len(x),
     )
-
-
-def lower_share(hits: NDArray[np.int64], draws: int, alpha: float) -> Floats:
-    """One-sided lower confidence bound of a share (Clopper & Pearson, 1934).
-
-    Args:
-        hits: How many of the draws hit, ``(n,)``.
-        draws: How many there were.
-        alpha: Probability that the share is lower.
-    """
-    none = hits == 0
-    bound = beta.ppf(alpha, np.where(none, 1, hits), draws - hits + 1)
-    return np.where(none, 0.0, bound)
 
 
 def class_counts(
