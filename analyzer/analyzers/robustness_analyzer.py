@@ -1,4 +1,4 @@
-"""How far inputs must move before a classifier decides wrongly, and what corruptions cost it."""
+"""How far inputs must move before a classifier decides wrongly, through which layers, and what corruptions cost it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from analyzer.data_types.robustness import (
     RobustnessResult,
     ThreatModel,
 )
+from analyzer.diagnosis.gathered_faults import AttackedLayers, GatheredFaults
 from analyzer.errors import Unsupported
 from analyzer.measures.bootstrap import wilson
 from analyzer.measures.corruption import corruption_accuracy
@@ -43,8 +44,8 @@ class RobustnessAnalyzer(BaseAnalyzer):
         """Decisions exist only on data."""
         return True
 
-    def needs(self) -> tuple[Attacks, Corruptions]:
-        """Distances to wrong decisions, and decisions under corruptions."""
+    def needs(self) -> tuple[AttackedLayers, Corruptions]:
+        """Distances to wrong decisions with the layers at fault, and decisions under corruptions."""
         config = self.config
         attacks = Attacks(
             tier=config.robustness_tier,
@@ -53,7 +54,8 @@ class RobustnessAnalyzer(BaseAnalyzer):
             bounds=config.robustness_bounds,
             n_samples=config.robustness_samples,
         )
-        return attacks, Corruptions(n_samples=config.robustness_samples)
+        layers = AttackedLayers(attacks, n_bootstrap=config.n_bootstrap)
+        return layers, Corruptions(n_samples=config.robustness_samples)
 
     def analyze(self, results: AnalysisResults, data: DataInput | None, cache: Mapping[str, Any]) -> None:
         """Fill ``results.robustness``."""
@@ -62,12 +64,14 @@ class RobustnessAnalyzer(BaseAnalyzer):
 
     def _model(self, name: str, cache: Mapping[str, Any]) -> RobustnessResult:
         attacks, corruptions = self.needs()
-        found, why_no_attack = _or_reason(cache, name, attacks)
+        attacked, why_no_attack = _or_reason(cache, name, attacks)
         under, why_no_corruption = _or_reason(cache, name, corruptions)
         reasons = {"not attacked": why_no_attack, "not corrupted": why_no_corruption}
+        if attacked is not None:
+            reasons["layers not traced"] = attacked.why
         notes = tuple(f"{what}: {why}" for what, why in reasons.items() if why)
-        if found is not None:
-            return _result(found, under, notes, self.config)
+        if attacked is not None:
+            return _result(attacked, under, notes, self.config)
         if under is not None:
             return _only_corrupted(under, notes, self.config)
         raise Unsupported(str(why_no_attack))
@@ -94,8 +98,9 @@ def _only_corrupted(under: GatheredCorruptions, notes: tuple[str, ...], config: 
 
 
 def _result(
-    found: GatheredAttacks, under: GatheredCorruptions | None, notes: tuple[str, ...], config: Any
+    attacked: GatheredFaults, under: GatheredCorruptions | None, notes: tuple[str, ...], config: Any
 ) -> RobustnessResult:
+    found, layers = attacked.found, attacked.layers
     corruptions = None if under is None else _corruptions(under, config)
     threat, distance = _threat(found, config), found.found.distance * found.box.range
     flags = tuple(
@@ -109,7 +114,7 @@ def _result(
     clean_accuracy = robust_accuracy(distance, 0.0)
     robust = None if withheld else robust_accuracy(distance, threat.epsilon_max)
     return RobustnessResult(
-        findings=tuple(robustness_findings(clean_accuracy, score, robust, threat, flags, corruptions)),
+        findings=tuple(robustness_findings(clean_accuracy, score, robust, threat, flags, corruptions, layers)),
         n=len(distance),
         seed=config.seed,
         aura=score,
@@ -122,6 +127,7 @@ def _result(
         classes=_by_class(found, distance, threat, withheld, config),
         corruptions=corruptions,
         examples=_examples(found, distance, threat, config),
+        layers=layers,
         distance=np.where(distance <= threat.epsilon_max, distance, np.nan),
         indices=found.drawn.indices,
         notes=notes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from analyzer.data_types.layer_faults import LayersAtFault
 from analyzer.data_types.robustness import CorruptionResult, MaskingFlag, ThreatModel
 from analyzer.data_types.values import Estimate, Finding
 
@@ -21,6 +22,7 @@ def robustness_findings(
     threat: ThreatModel,
     flags: Sequence[MaskingFlag],
     corruptions: CorruptionResult | None,
+    layers: LayersAtFault | None = None,
 ) -> Iterator[Finding]:
     """What is wrong or remarkable.
 
@@ -31,6 +33,7 @@ def robustness_findings(
         threat: What the attacker may do.
         flags: What may have misled the attacks.
         corruptions: Accuracy under corruptions, where measured.
+        layers: Which layers are at fault, where that can be told.
     """
     for flag in flags:
         yield Finding(
@@ -43,6 +46,8 @@ def robustness_findings(
     yield from _fragile(clean, score, robust, threat)
     if corruptions is not None:
         yield from _corrupted(clean, corruptions)
+    if layers is not None:
+        yield from _at_fault(layers)
 
 
 def _fragile(
@@ -89,3 +94,35 @@ def _corrupted(clean: Estimate, corruptions: CorruptionResult) -> Iterator[Findi
                 f"{corruptions.worst_accuracy:.1%}, of {clean.value:.1%}. Where such inputs occur, train on them."
             ),
         )
+
+
+def _at_fault(layers: LayersAtFault) -> Iterator[Finding]:
+    """The branch that does more than all others beyond doubt, if it does so to failures rather than to any move."""
+    first = layers.accused
+    if first is None:
+        return
+    share = first.share.failures
+    yield Finding(
+        kind="layer_at_fault",
+        layer=first.id,
+        severity="info",
+        evidence={
+            "share": share.value,
+            "share_low": share.low,
+            "share_high": share.high,
+            "share_of_controls": first.share.controls.value,
+            "ahead": None if layers.ahead is None else layers.ahead.value,
+            "n_failures": layers.n_used_failures,
+            "n_controls": layers.n_used_controls,
+        },
+        message=(
+            f"Of the lead that attacks take from {layers.n_used_failures} samples, {_percent(share)} goes through the "
+            f"branch that ends in {first.id!r}: more than through any other, or around all of them, and more than "
+            "random steps take there. Constrain its weights, or train it on attacked samples."
+        ),
+    )
+
+
+def _percent(share: Estimate) -> str:
+    ends = "" if share.low is None or share.high is None else f" (95 %: {share.low:.0%} to {share.high:.0%})"
+    return f"{float(share):.0%}{ends}"

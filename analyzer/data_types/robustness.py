@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.config import Norm, Tier
+from analyzer.data_types.layer_faults import LayersAtFault
 from analyzer.data_types.serialization import MEASURED
 from analyzer.data_types.values import Estimate, Finding, flat_row
 
@@ -169,6 +170,8 @@ class RobustnessResult:
         classes: By class, where there are samples of it.
         corruptions: Accuracy under corruptions; None where there is none.
         examples: The samples of the nearest wrong decisions.
+        layers: Which layers are at fault for the wrong decisions found; None where that cannot be told, with the reason
+            among the notes.
         distance: ``(n,)`` distance to the nearest wrong decision found, in the units of the data: 0 for samples decided
             wrongly as they are, NaN where none was found within ``epsilon_max``.
         indices: ``(n,)`` positions of the samples in the user's data.
@@ -189,6 +192,7 @@ class RobustnessResult:
     classes: tuple[ClassRobustness, ...] = ()
     corruptions: CorruptionResult | None = None
     examples: tuple[AdversarialExample, ...] = ()
+    layers: LayersAtFault | None = None
     distance: NDArray[np.float64] | None = None
     indices: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.data_types.layer_faults import BranchFault, LayerFault, LayersAtFault
 from analyzer.data_types.values import Estimate
 from analyzer.diagnosis.amplification import Amplification, amplification, relative_shifts
 from analyzer.diagnosis.branches import BranchShares, find_branches, split_among
 from analyzer.diagnosis.cases import Cases, find_cases
-from analyzer.diagnosis.fault_results import BranchFault, LayerFault, LayersAtFault
 from analyzer.diagnosis.noise_gain import noise_gains
 from analyzer.diagnosis.patchable import Patchable, patchable_calls
 from analyzer.diagnosis.patching import Patch, patch_layers
@@ -26,6 +26,12 @@ from analyzer.inspection.selection import LayerCall, Layers, select_calls
 from analyzer.measures.fault import Groups
 
 Floats = NDArray[np.float64]
+
+Step = Callable[[int, int], None]
+"""Progress: steps done, steps in all."""
+
+STEPS = 3
+"""Patching layers, putting noise into them, splitting the damage among branches."""
 
 FEW = 20
 """Below this many failures the result says that they are few."""
@@ -83,15 +89,61 @@ def layers_at_fault(
         raise ConfigError(f"noise={noise!r}: expected a length above 0, as a share of that of a layer's result.")
     with opened(model) as live, untouched_process():
         patchable = Patchable(view=open_on(live, arranged_for(live, x)), batch_size=batch_size)
-        cases = find_cases(patchable, x, x_moved, y, most=max_samples, seed=seed)
-        places = patchable_calls(patchable.view, layers)
-        calls = [place.call for place in places]
-        patches = patch_layers(patchable, cases, calls)
-        places = tuple(place for place in places if place.call.id in patches)
-        shifts = relative_shifts(patchable, cases, calls)
-        gains = noise_gains(patchable, cases, calls, size=noise, n_draws=n_draws, seed=seed)
-        ends = _branches(patchable, cases, places, patches, branches)
-        split = split_among(patchable, cases, ends, n_permutations=n_permutations, seed=seed) if ends else None
+        return trace_faults(
+            patchable,
+            find_cases(patchable, x, x_moved, y, most=max_samples, seed=seed),
+            layers=layers,
+            branches=branches,
+            noise=noise,
+            n_draws=n_draws,
+            n_permutations=n_permutations,
+            n_bootstrap=n_bootstrap,
+            seed=seed,
+        )
+
+
+def trace_faults(
+    patchable: Patchable,
+    cases: Cases,
+    *,
+    layers: Layers = None,
+    branches: Layers = None,
+    noise: float = 0.1,
+    n_draws: int = 4,
+    n_permutations: int = 40,
+    n_bootstrap: int = 1000,
+    seed: int = 0,
+    step: Step = lambda _done, _total: None,
+) -> LayersAtFault:
+    """`layers_at_fault` on a model that is open already, for samples that are told apart already.
+
+    Args:
+        patchable: The model.
+        cases: The samples, and how they were moved.
+        layers: See `layers_at_fault`.
+        branches: See there.
+        noise: See there.
+        n_draws: See there.
+        n_permutations: See there.
+        n_bootstrap: See there.
+        seed: See there.
+        step: Called with how much is done, and how much there is in all.
+
+    Raises:
+        ConfigError: If there is no such layer, or everything goes through one of the branches given.
+    """
+    places = patchable_calls(patchable.view, layers)
+    calls = [place.call for place in places]
+    step(0, STEPS)
+    patches = patch_layers(patchable, cases, calls)
+    step(1, STEPS)
+    places = tuple(place for place in places if place.call.id in patches)
+    shifts = relative_shifts(patchable, cases, calls)
+    gains = noise_gains(patchable, cases, calls, size=noise, n_draws=n_draws, seed=seed)
+    step(2, STEPS)
+    ends = _branches(patchable, cases, places, patches, branches)
+    split = split_among(patchable, cases, ends, n_permutations=n_permutations, seed=seed) if ends else None
+    step(3, STEPS)
     groups = cases.groups(n_bootstrap, seed)
     grown = amplification(cases, {name: shift for name, shift in shifts.items() if patches[name].carries_all})
     rows = tuple(_row(place, cases, groups, patches, shifts, gains, grown) for place in places)
@@ -102,7 +154,8 @@ def layers_at_fault(
         n_samples=cases.n_samples,
         n_failures=cases.n_failures,
         n_controls=cases.n_controls,
-        n_used=(int(cases.failed.sum()), int((~cases.failed).sum())),
+        n_used_failures=int(cases.failed.sum()),
+        n_used_controls=int((~cases.failed).sum()),
         lost=groups.mean(cases.lost),
         layers=rows,
         branches=shares,
@@ -211,7 +264,7 @@ def _notes(
             "No branch does more than every other, and than what goes around them all, beyond what the intervals leave "
             "open: none is named."
         )
-    if culprit is not None and not (shares[0].share.excess.low or 0.0) > 0:
+    if culprit is not None and (shares[0].share.excess.low or 0.0) <= 0:
         notes.append(
             f"What {culprit!r} does to failures is not beyond doubt more than what it does to controls, which stand "
             "the move: that it passes on the move need not be why these samples fail."

@@ -16,8 +16,9 @@ from analyzer.data_types.outputs import OutputData
 from analyzer.data_types.values import Skipped
 from analyzer.diagnosis.layer_pairs import aligned, stable_name
 from analyzer.diagnosis.opened_version import Floats, Metric, Version, opened_versions, paired_outputs, values_of
+from analyzer.diagnosis.version_results import LayerPair, OutputChange, VersionComparison
 from analyzer.diagnosis.weight_swap import WeightSwap, check_options, split
-from analyzer.errors import ConfigError, Unsupported
+from analyzer.errors import Unsupported
 from analyzer.inspection import inputs
 from analyzer.inspection.activations import MOST_VALUES_PER_SAMPLE
 from analyzer.inspection.followed import followed_calls
@@ -26,73 +27,6 @@ from analyzer.inspection.reducers import KeepSamples, Tap
 from analyzer.inspection.view import ModelView
 from analyzer.measures.cka import centred_gram
 from analyzer.measures.versions import Flips, PairedMeans, flips, paired_means
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputChange:
-    """What changed in one output.
-
-    Attributes:
-        flips: Churn, flips and change by class; `Skipped` unless the output decides once per sample among classes.
-        loss: Mean loss of both versions and its change; `Skipped` where the task has no loss.
-    """
-
-    flips: Flips | Skipped
-    loss: PairedMeans | Skipped
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerPair:
-    """A call of a layer in both versions.
-
-    Attributes:
-        old: Id of the call in the old version.
-        new: Id of the call in the new version.
-        cka: Unbiased linear CKA of what it returns, 1 where it represents the samples alike; None where it does not
-            vary.
-    """
-
-    old: str
-    new: str
-    cka: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class VersionComparison:
-    """Two versions of a model on the same samples.
-
-    Attributes:
-        n: Samples.
-        outputs: Change of each output, by its name in the old version; `Skipped` where the versions have other outputs,
-            or outputs that are not finite.
-        cka: CKA of all layers of the old version (rows) with all of the new (columns).
-        layers: CKA of the layers that are the same in both, in order of execution.
-        weight_swap: Which layer's weights brought the change.
-    """
-
-    n: int
-    outputs: Mapping[str, OutputChange] | Skipped
-    cka: LayerCka | Skipped
-    layers: tuple[LayerPair, ...]
-    weight_swap: WeightSwap | Skipped
-
-    def output(self, name: str | None = None) -> OutputChange:
-        """The change of one output.
-
-        Args:
-            name: Its name in the old version; None for the only one.
-
-        Raises:
-            Unsupported: If outputs could not be compared.
-            ConfigError: If there is no such output, or there are several and none is named.
-        """
-        if isinstance(self.outputs, Skipped):
-            raise Unsupported(self.outputs.reason)
-        if name is None and len(self.outputs) == 1:
-            return next(iter(self.outputs.values()))
-        if name is None or name not in self.outputs:
-            raise ConfigError(f"output({name!r}): expected one of {', '.join(self.outputs)}.")
-        return self.outputs[name]
 
 
 def compare_versions(

@@ -35,20 +35,26 @@ from analyzer.measures.similarity import mean_with_interval
 
 METRICS: tuple[Metric, ...] = ("loss", "accuracy")
 
+OF_SWAPS: Mapping[str, str] = {
+    "change": "Shapley value of the layer: the part of the metric's change (new less old) that its new weights bring. "
+    "Layers and the remainder add up to the whole change; the intervals of all layers hold together.",
+    "share": "The layer's part of the whole change; missing where there is none.",
+}
+"""What the numbers of a `LayerSwap` mean."""
+
 FEWEST_PERMUTATIONS = 4
 """An interval needs two pairs of an order and its reverse."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSwap:
-    """What the new weights of one layer did.
+    """What the new weights of one layer did; see `OF_SWAPS`.
 
     Attributes:
         layer: Id of the layer in the old version.
         new_layer: Its id in the new version.
-        change: Its Shapley value: the part of the metric's change that its new weights bring. The interval (Student's t
-            over samples, and over orders where they were drawn) has Bonferroni's level: all layers' hold together.
-        share: Part of the whole change between the versions; None where there is none.
+        change: With Student's interval, over samples and over orders where they were drawn, of Bonferroni's level.
+        share: None where the versions do not differ.
     """
 
     layer: str
@@ -60,8 +66,6 @@ class LayerSwap:
 @dataclass(frozen=True, kw_only=True)
 class WeightSwap:
     """The change of a metric between two versions, split among their layers.
-
-    The values of the layers and the remainder add up to ``new - old``.
 
     Attributes:
         metric: What is split: ``"loss"`` (lower is better) or ``"accuracy"``, the mean over samples.
@@ -122,16 +126,16 @@ def weight_swap(
     Neither model is changed: weights are replaced in a scope of their own while one compiled program runs.
 
     Args:
-        old: The version before: a built model, or the path of a ``.keras`` file.
-        new: The version after.
-        x: Samples, as for the models.
-        y: Their labels.
+        old: As for `compare_versions`, like all options that are not explained here.
+        new: See there.
+        x: See there.
+        y: See there.
         metric: ``"loss"`` of the task, summed over outputs, or ``"accuracy"`` of the only output.
-        task: What the outputs predict, as in `AnalysisConfig`; None to work it out.
-        from_logits: Whether the models return logits; None to work it out.
+        task: See there.
+        from_logits: See there.
         n_samples: Most samples, drawn at random; None for all.
         n_permutations: Orders of layers, where there are too many layers to try every coalition (more than ten at 200).
-        batch_size: Most samples per batch.
+        batch_size: See there.
         seed: Seed of samples and orders.
 
     Raises:

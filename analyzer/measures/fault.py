@@ -6,12 +6,10 @@ both times. ``z`` are logits ``(n, classes)``, ``y`` the true classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from analyzer.data_types.values import Estimate
+from analyzer.data_types.layer_faults import ByGroup
 from analyzer.measures.bootstrap import interval_estimate, multiplicities
 from analyzer.measures.random_streams import stream
 
@@ -19,21 +17,6 @@ Floats = NDArray[np.float64]
 
 FEWEST = 5
 """Below this many samples a group gets no interval: a bootstrap would pretend to know more than it does."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ByGroup:
-    """One measure on both groups.
-
-    Attributes:
-        failures: On the failures.
-        controls: On the controls.
-        excess: The first minus the second: what is peculiar to failures.
-    """
-
-    failures: Estimate
-    controls: Estimate
-    excess: Estimate
 
 
 class Groups:

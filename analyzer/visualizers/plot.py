@@ -16,6 +16,7 @@ from analyzer.visualizers.layout import MARGIN, PanelLayout, Place
 from analyzer.visualizers.panels import PANELS, Panel
 from analyzer.visualizers.panels.layers import by_architecture
 from analyzer.visualizers.panels.relevance_rows import by_layer, by_place
+from analyzer.visualizers.panels.shift_rows import by_shift_place
 from analyzer.visualizers.series import Cast, Pen, cast_of
 from analyzer.visualizers.style import STYLES, model_colors, style_context
 
@@ -37,6 +38,7 @@ LAYER_PANELS = (
     "ledger",
     "concentration",
     "relevance_units",
+    "drift_by_place",
 )
 """Panels whose rows are layers, which all models drawn must share."""
 
@@ -60,6 +62,8 @@ NAMED_PANELS = (
     "relevance_units",
     "corruption_accuracy",
     "fooled",
+    "layer_profile",
+    "harm",
     "pareto_table",
 )
 """Panels that name models beside their marks and need no legend."""
@@ -121,7 +125,7 @@ def _choose(cast: Cast, kind: str | None) -> Panel:
     chosen = possible[0] if kind is None else next((p for p in possible if p.kind == kind), None)
     if chosen is None:
         raise ConfigError(f"kind={kind!r}: for {names}, expected one of {', '.join(repr(p.kind) for p in possible)}.")
-    as_layers = {"layers": by_layer, "ledger": by_place}.get(chosen.kind, list)
+    as_layers = {"layers": by_layer, "ledger": by_place, "drift_by_place": by_shift_place}.get(chosen.kind, list)
     if chosen.kind in LAYER_PANELS and len(by_architecture(as_layers(cast.series))) > 1:
         raise DataError(f"{chosen.kind!r} needs models with the same layers, these differ: plot one model at a time.")
     return chosen

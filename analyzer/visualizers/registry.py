@@ -14,6 +14,7 @@ from analyzer.visualizers.information_flow_visualizer import InformationFlowVisu
 from analyzer.visualizers.pareto_visualizer import ParetoVisualizer
 from analyzer.visualizers.relevance_visualizer import RelevanceVisualizer
 from analyzer.visualizers.robustness_visualizer import RobustnessVisualizer
+from analyzer.visualizers.shift_visualizer import ShiftVisualizer
 from analyzer.visualizers.summary_visualizer import SummaryVisualizer
 from analyzer.visualizers.training_dynamics_visualizer import TrainingDynamicsVisualizer
 from analyzer.visualizers.weight_visualizer import WeightVisualizer
@@ -31,6 +32,7 @@ BUILT_IN: dict[str, type[BaseVisualizer]] = {
         InformationFlowVisualizer,
         RelevanceVisualizer,
         RobustnessVisualizer,
+        ShiftVisualizer,
         TrainingDynamicsVisualizer,
         ArchitectureVisualizer,
         ParetoVisualizer,

@@ -1,4 +1,4 @@
-"""`robustness_analysis`: how far inputs must move until decisions are wrong, and what corruptions cost."""
+"""`robustness_analysis`: how far inputs must move until decisions are wrong, where, and what corruptions cost."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Sequence
 
 from analyzer.visualizers.base import FigureVisualizer, grid_rows
 from analyzer.visualizers.information_flow_visualizer import worst_findings
-from analyzer.visualizers.panels import corruptions, robustness
+from analyzer.visualizers.panels import corruptions, layer_profile, robustness
 from analyzer.visualizers.series import Series
 from analyzer.visualizers.sheet import Row, cell, titled_cell
 from analyzer.visualizers.text import NameBook, displayable
+from analyzer.visualizers.weight_visualizer import HEADROOM
 
 MOST_MODELS = 4
-"""Models whose corruptions and samples are drawn: the first ones."""
+"""Models whose corruptions, samples and layers are drawn: the first ones."""
 
 
 class RobustnessVisualizer(FigureVisualizer):
-    """Curves and scores of all models; then corruptions and the nearest wrong decisions of each."""
+    """Curves and scores of all models; then corruptions, the nearest wrong decisions and the layers of each."""
 
     name = "robustness"
     file_name = "robustness_analysis"
@@ -33,12 +34,16 @@ class RobustnessVisualizer(FigureVisualizer):
             height = max(self.style.panel_height, 1.1 + 0.32 * len(drawn))
             rows.append(Row(cells=(*curves, scores), height=height))
         rows += self._of_each(drawn)
+        rows += self._layers(drawn)
         notes = cast.notes("robustness")
         if len(drawn) > MOST_MODELS:
             notes.append(
-                f"Corruptions and samples are drawn of {MOST_MODELS} of {len(drawn)} models, those given first; "
-                "analyzer.plot(result, kind=...) draws any other."
+                f"Corruptions, samples and layers are drawn of {MOST_MODELS} of {len(drawn)} models, those given "
+                "first; analyzer.plot(result, kind=...) draws any other."
             )
+        traced = _traced(drawn)
+        if len(drawn) > 1 and traced:
+            notes.append(f"{layer_profile.TITLE}: {layer_profile.mark_words(traced)}.")
         return rows, drawn, [*notes, *_own_words(drawn), *worst_findings(drawn)]
 
     def _of_each(self, drawn: Sequence[Series]) -> list[Row]:
@@ -54,6 +59,22 @@ class RobustnessVisualizer(FigureVisualizer):
             return [Row(cells=(*cells, *others), height=max(height, tall))]
         rows = grid_rows(cells, 2 if several else 1, height)
         return rows + grid_rows(others, 2, tall)
+
+    def _layers(self, drawn: Sequence[Series]) -> list[Row]:
+        """The layers at fault, two models in a row."""
+        limit, several = self.config.max_layers_info_flow, len(drawn) > 1
+        traced = _traced(drawn)
+        what = layer_profile.TITLE if several else None
+        cells = [titled_cell(layer_profile.layer_profile, s, what, most_layers=limit) for s in traced]
+        lines = max((min(len(s.result.layers.layers), limit) for s in traced), default=0)
+        head = HEADROOM * self.style.small / 6.5
+        height = max(0.7 * self.style.panel_height, head + lines * 2.4 * self.style.small / 72)
+        return grid_rows(cells, 2 if several else 1, height)
+
+
+def _traced(drawn: Sequence[Series]) -> list[Series]:
+    """The models whose layers are drawn."""
+    return [s for s in drawn if s.result.layers is not None and s.result.layers.layers][:MOST_MODELS]
 
 
 def _own_words(drawn: Sequence[Series]) -> list[str]:

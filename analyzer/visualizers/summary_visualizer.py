@@ -21,6 +21,7 @@ from analyzer.visualizers.panels import (
     relevance,
     relevance_scores,
     robustness,
+    shift,
     tables,
     training,
     weights,
@@ -145,13 +146,19 @@ class SummaryVisualizer(FigureVisualizer):
         attacked = self.cast(self.results.robustness, book)
         if robustness.of_attacks(attacked.series):
             cells.append(cell(robustness.robust_curves, attacked.series))
+        shifted = self.cast(self.results.shift, book)
+        if drifting := [s for s in shifted.series if s.result.places]:
+            cells.append(cell(shift.drift_by_depth, drifting))
         comparison = self.results.comparison
         front = comparison.pareto if isinstance(comparison, Comparison) else None
         if front is not None and len(front.axes) > 1:
             models = self.cast(front.models, book).series
             cells.append(Cell(draw=lambda ax, pen: draw_front(ax, front, models, pen)))
         notes = weighed.notes("weights") + trained.notes("training dynamics") + flowing.notes("information flow")
-        return cells, notes + explained.notes("relevance") + attacked.notes("robustness")
+        notes += explained.notes("relevance") + attacked.notes("robustness")
+        # Without reference data every model is skipped for want of them: nothing that was asked for is missing.
+        compared = any(not isinstance(one, Skipped) for one in self.results.shift.values())
+        return cells, notes + (shifted.notes("shift") if compared else [])
 
     def _plugins(self, book: NameBook) -> tuple[list[Row], list[str]]:
         """A table for each plugin that says something of single models, two side by side, and what they lack."""

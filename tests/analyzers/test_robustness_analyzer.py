@@ -6,6 +6,7 @@ import pytest
 
 from analyzer import AnalysisConfig, AnalysisResults, DataInput, ModelAnalyzer
 from analyzer.measures.robustness import aura
+from tests.diagnosis.faulty import residual, samples
 from tests.robustness.oracle import digits, exact_distances, linear_weights
 
 pytestmark = pytest.mark.slow
@@ -142,6 +143,43 @@ def test_examples_are_the_nearest_wrong_decisions(results, fitted):
             assert z[int(one.decided.removeprefix("class "))] >= z.max() - 1e-4
 
 
+def test_layers_of_a_chain_are_told_apart_by_amplification_alone(results, fitted):
+    found = results[0].robustness["linear"]
+    assert found.layers.is_chain
+    assert any("patching whole layers says nothing" in note for note in found.layers.notes)
+    assert "layer_at_fault" not in {finding.kind for finding in found.findings}
+    # Scaling every value changes no relative shift: only the dense layer amplifies, and an attack more than chance.
+    scaling, dense = found.layers.layers
+    for group in ("failures", "controls"):
+        assert getattr(scaling.log_amplification, group).value == pytest.approx(0, abs=1e-5)
+        assert getattr(dense.noise_gain, group).value == pytest.approx(1, abs=1e-4)
+    assert dense.log_amplification.excess.low > 0
+    # At the boundary a failure has lost its lead, no more and no less.
+    x, _, kernel, bias = fitted
+    z = np.sort(x[found.indices] @ kernel + bias, axis=1)
+    leads = (z[:, -1] - z[:, -2])[(found.distance > 0) & (found.distance <= LARGEST)]
+    assert leads.min() - 1e-3 <= found.layers.lost.failures.value <= leads.max() + 1e-3
+    assert found.layers.n_failures + found.layers.n_controls <= N
+
+
+def test_where_nothing_is_decided_rightly_there_is_no_layer_to_blame(results):
+    found = results[0].robustness["silent"]
+    assert found.layers is None
+    assert any(note.startswith("layers not traced: No wrong decision was found") for note in found.notes)
+
+
+def test_a_planted_branch_is_a_finding(tmp_path):
+    model = residual(planted=1, blocks=2)
+    x, _, y = samples(model, n=120)
+    options = {"robustness_samples": 80, "robustness_epsilon": 1.0}
+    found = audit({"net": model}, DataInput(x, y), tmp_path, **options).robustness["net"]
+    (finding,) = [finding for finding in found.findings if finding.kind == "layer_at_fault"]
+    assert (finding.layer, finding.severity) == ("down_1", "info")
+    assert finding.evidence["share"] == found.layers.branches[0].share.failures.value > 0.5
+    assert "'down_1'" in finding.message
+    assert f"from {found.layers.n_used_failures} samples" in finding.message
+
+
 def test_corruptions_of_a_table(results):
     found = results[0].robustness["linear"].corruptions
     assert found.kind == "table"
@@ -160,6 +198,7 @@ def test_saved_results_are_the_same(results):
     assert loaded.aura == found.robustness["linear"].aura
     np.testing.assert_array_equal(loaded.distance, found.robustness["linear"].distance)
     assert loaded.threat == found.robustness["linear"].threat
+    assert loaded.layers == found.robustness["linear"].layers
 
 
 def test_what_cannot_be_attacked_is_skipped_by_name_or_only_corrupted(tmp_path):
@@ -189,5 +228,5 @@ def test_what_takes_long_is_told(fitted, tmp_path):
     data = DataInput(x[:8] * 16, y[:8])
     audit({"linear": linear(kernel, bias)}, data, tmp_path, progress=lambda *step: told.append(step))
     labels = " ".join(label for label, _, _ in told)
-    assert all(word in labels for word in ("attacks", "signs of masking", "corruptions"))
+    assert all(word in labels for word in ("attacks", "signs of masking", "layers at fault", "corruptions"))
     assert all(done <= total for _, done, total in told)

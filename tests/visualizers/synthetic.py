@@ -28,8 +28,9 @@ from analyzer.data_types.training import Curve, LearningRateStep, Peak, Training
 from analyzer.data_types.weights import Health, Histogram, LayerWeights, ParameterTotals, WeightResult
 from tests.visualizers.synthetic_relevance import RelevanceResult, explanation, relevance
 from tests.visualizers.synthetic_robustness import robustness, robustness_pairs
+from tests.visualizers.synthetic_shift import shift
 
-__all__ = ["RelevanceResult", "explanation", "relevance", "robustness"]
+__all__ = ["RelevanceResult", "explanation", "relevance", "robustness", "shift"]
 
 LONG = "ResNet/" + "stage_block-unit.branch/" * 12 + "final"
 NASTY = ("$x$", "<b>bold</b> & co", "_hidden", "日本 🚀", "../../etc", "a\nb\tc", "100 % \\alpha^2", "\u202egnp.exe")
@@ -620,6 +621,7 @@ def results(
         found.information_flow[name] = flow(i, tuple(f"{key}_relu" if k % 2 else key for k, key in enumerate(ids)))
         found.relevance[name] = relevance(i, ids)
         found.robustness[name] = robustness(i, withheld=i == 1)
+        found.shift[name] = shift(i, ids, labelled=i != 1, moved=i != 2)
     if trouble and len(names) > 1:
         found.training_dynamics[names[-1]] = Skipped("no training history was given for this model")
         found.information_flow[names[-1]] = Failed("ValueError: a layer returned a dict", "information_flow.analyze")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from analyzer.data_types.comparison import RobustnessPair
+from analyzer.data_types.layer_faults import BranchFault, ByGroup, LayerFault, LayersAtFault
 from analyzer.data_types.robustness import (
     AdversarialExample,
     ClassRobustness,
@@ -58,6 +59,7 @@ def robustness(i: int = 0, *, images: bool = True, withheld: bool = False, attac
         ),
         corruptions=corruptions(i),
         examples=tuple(example(rng, k) for k in range(4)) if images and attacked else (),
+        layers=layers_at_fault(i, chain=i == 1) if attacked else None,
         distance=rng.uniform(0, 0.1, n) if attacked else None,
         indices=np.arange(n),
         notes=() if attacked else ("not attacked: Attacks move inputs of float values by small amounts.",),
@@ -115,4 +117,57 @@ def example(rng: np.random.Generator, k: int) -> AdversarialExample:
         distance=0.05 + 0.01 * k,
         values=values.astype(np.float32),
         moved=np.clip(values + step, 0, 1).astype(np.float32),
+    )
+
+
+def groups(failures: float, controls: float | None, half: float = 0.1) -> ByGroup:
+    """One number on failures and on controls."""
+
+    def one(value: float | None, n: int) -> Estimate:
+        if value is None:
+            return Estimate(value=None, n=0)
+        return Estimate(value=value, low=value - half, high=value + half, n=n, method="BC bootstrap")
+
+    excess = None if controls is None else failures - controls
+    return ByGroup(failures=one(failures, 32), controls=one(controls, 28), excess=one(excess, 60))
+
+
+def layers_at_fault(i: int = 0, *, chain: bool = False, controls: bool = True, blocks: int = 3) -> LayersAtFault:
+    """A residual net whose last branch is at fault, or a chain."""
+    rng = np.random.default_rng(i)
+    ids = ["stem", *(f"stage/block_{k}/{part}" for k in range(blocks) for part in ("conv", "sum")), "$head$"]
+    rows = []
+    for key in ids:
+        part = key.endswith("conv") and not chain
+        grown, calm = float(rng.normal(0.4, 0.5)), float(rng.normal(-0.3, 0.2))
+        rows.append(
+            LayerFault(
+                id=key,
+                kind="Conv2D" if key.endswith("conv") else "Dense",
+                carries_all=not part,
+                noise_gain=groups(float(np.exp(rng.normal(-0.5, 0.8))), 0.5, half=0.05),
+                shift=groups(0.2, 0.1),
+                log_amplification=None if part else groups(grown, calm if controls else None),
+                noising=groups(0.6, 0.1) if part else None,
+                denoising=groups(0.5, 0.1) if part else None,
+            )
+        )
+    share = {key: 0.72 if k == blocks - 1 else 0.08 for k, key in enumerate(ids[1:-1:2])}
+    branches = tuple(
+        BranchFault(id=key, kind="Conv2D", share=groups(value, 0.02), order_error=0.0)
+        for key, value in sorted(share.items(), key=lambda item: -item[1])
+    )
+    return LayersAtFault(
+        n_samples=180,
+        n_failures=140,
+        n_controls=40 if controls else 0,
+        n_used_failures=32,
+        n_used_controls=28 if controls else 0,
+        lost=groups(3.0, 0.2),
+        layers=tuple(rows),
+        branches=() if chain else branches,
+        around=None if chain else groups(0.12, 0.05),
+        log_amplification=groups(1.2, -0.8),
+        culprit=None if chain else branches[0].id,
+        ahead=None if chain else groups(0.6, 0.1).failures,
     )

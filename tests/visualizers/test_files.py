@@ -27,6 +27,7 @@ FILES = {
     "information_flow_analysis",
     "relevance_analysis",
     "robustness_analysis",
+    "shift_analysis",
     "training_dynamics",
     "pareto_analysis",
     "architecture",

@@ -61,8 +61,14 @@ def check_samples(u: NDArray[Any], y: NDArray[Any], n_classes: int) -> None:
         n_classes: How many there are.
 
     Raises:
-        DataError: If inputs are not finite or outside of 0 to 1, or classes are not among those of the model.
+        DataError: If inputs are no float values, not finite or outside of 0 to 1, or classes are not among those of the
+            model.
     """
+    if not np.issubdtype(u.dtype, np.floating):
+        raise DataError(
+            f"Attacks see inputs of float values from 0 to 1; these are of {u.dtype}. Pixels can be made so by "
+            'to_unit(x.astype("float32")); token ids cannot be moved.'
+        )
     check_finite(u, "attacking")
     if u.min() < 0 or u.max() > 1:
         raise DataError(

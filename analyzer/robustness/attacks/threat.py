@@ -50,7 +50,10 @@ def box_of(x: NDArray[Any], bounds: tuple[float, float] | None = None) -> Box:
         DataError: If samples are outside, not finite, not of float, none, or all of one value.
     """
     if not np.issubdtype(x.dtype, np.floating):
-        raise DataError(f"Attacks move inputs of float values by small amounts; the data are of {x.dtype}.")
+        raise DataError(
+            f"Attacks move inputs of float values by small amounts; the data are of {x.dtype}. Give pixels as float32; "
+            "token ids cannot be moved."
+        )
     check_finite(x, "attacking")
     if bounds is not None:
         check_bounds(x, bounds)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analyzer.config import Tier
+from analyzer.errors import ConfigError
 from analyzer.robustness.attacks.attacked import Attacked
 from analyzer.robustness.attacks.autoattack import Attack, autoattack, standard_tier
 from analyzer.robustness.attacks.nearest import shortened
@@ -50,9 +51,11 @@ def attack_in_tier(
         progress: Called with what is being done, steps done and steps in all.
 
     Raises:
-        ConfigError: See `screen`.
+        ConfigError: If there is no such tier; see also `screen`.
         DataError: See `screen`.
     """
+    if tier not in get_args(Tier):
+        raise ConfigError(f"tier={tier!r}: expected one of {', '.join(get_args(Tier))}.")
     found = screen(attacked, u, y, epsilons, norm=norm, told=functools.partial(progress, "attacks"))
     if tier == "screen":
         return found

@@ -20,6 +20,10 @@ from analyzer.visualizers.panels import (  # noqa: I001 - the first panel of a t
     relevance_scores,
     robustness,
     corruptions,
+    layer_profile,
+    shift,
+    shift_outputs,
+    shift_features,
     pareto,
 )
 from analyzer.visualizers.panels.base import PANELS, Panel
@@ -34,6 +38,7 @@ __all__ = [
     "flow_health",
     "flow_knowledge",
     "flow_maps",
+    "layer_profile",
     "pareto",
     "regression",
     "relevance",
@@ -44,6 +49,9 @@ __all__ = [
     "reliability",
     "robustness",
     "scores",
+    "shift",
+    "shift_features",
+    "shift_outputs",
     "tables",
     "training",
     "weights",

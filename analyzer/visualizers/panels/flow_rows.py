@@ -132,11 +132,17 @@ def kept_layers(group: Sequence[Series], limit: int | None, weight: Callable[[An
     named = [i for i, key in enumerate(ids) if any(key in one for one in worst)]
     kept = sorted(named, key=importance, reverse=True)[:limit]
     kept += [i for i in dict.fromkeys((0, len(ids) - 1)) if i not in kept][: limit - len(kept)]
-    return [ids[i] for i in sorted(_filled_up(kept, limit, len(ids)))]
+    return [ids[i] for i in sorted(filled_up(kept, limit, len(ids)))]
 
 
-def _filled_up(kept: Sequence[int], limit: int, total: int) -> list[int]:
-    """The kept ones, and one by one the layer that is farthest from all of them."""
+def filled_up(kept: Sequence[int], limit: int, total: int) -> list[int]:
+    """The kept ones, and one by one the layer that is farthest from all of them.
+
+    Args:
+        kept: Ranks, one at least.
+        limit: How many there shall be.
+        total: How many there are.
+    """
     full = list(kept)
     everywhere = np.arange(total)
     distance = np.min([abs(everywhere - i) for i in full], axis=0)
