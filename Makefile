@@ -12,7 +12,7 @@ HUB := constraints/keras_hub.txt
 READY := $(VENV)/.ready
 PLAIN_READY := $(PLAIN)/.ready
 FLOOR_READY := $(FLOOR)/.ready
-BENCHMARKS = $(filter-out __init__ __main__ common nets peer_nets peer_tools peers_relevance peers_robustness,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS = $(filter-out __init__ __main__ common nets peer_nets peer_tools peers_relevance peers_robustness peers_verdicts,$(basename $(notdir $(wildcard benchmarks/*.py))))
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint $(PINS)
 
 .DEFAULT_GOAL := help
@@ -109,6 +109,7 @@ bench-peers:
 	PYTHON=$(PYTHON) benchmarks/install_peers.sh
 	KERAS_BACKEND=torch build/venv-peers/bin/python -m benchmarks.peers_relevance
 	KERAS_BACKEND=torch build/venv-peers/bin/python -m benchmarks.peers_robustness
+	KERAS_BACKEND=torch build/venv-peers/bin/python -m benchmarks.peers_verdicts
 
 clean:
 	rm -rf $(VENV) $(PLAIN) $(FLOOR) demo_results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -22,7 +22,8 @@ test -x "$VENV/bin/python" || "$PYTHON" -m venv "$VENV" || exit 1
 
 missing=()
 for package in zennit==0.5.1 captum==0.9.0 lxt==2.1 dl-backtrace==0.1.24 foolbox==3.3.4 eagerpy==0.30.0 \
-    torchattacks==3.5.1 adversarial-robustness-toolbox==1.20.1 cleverhans==4.0.0; do
+    torchattacks==3.5.1 adversarial-robustness-toolbox==1.20.1 cleverhans==4.0.0 \
+    git+https://github.com/fra31/auto-attack@a39220048b3c9f2cca9a4d3a54604793c68eca7e; do
     "${PIP[@]}" --no-deps "$package" || missing+=("$package")
 done
 

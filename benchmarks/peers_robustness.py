@@ -1,9 +1,9 @@
-"""Our attacks beside foolbox, torchattacks, ART and cleverhans: the price of PGD-20, and verdicts example by example.
+"""Our attacks beside foolbox, torchattacks, ART and cleverhans: the price of PGD-20.
 
-Runs in the environment of `install_peers.sh` (`make bench-peers`). Prices: each attack stands between two runs of the
-floor, 20 forward and backward passes of the same weights as `torch.nn` to the inputs alone; a figure is the median of
-attack / mean of its two neighbours. Verdicts: one net, trained on digits, attacked by ours and by foolbox with the same
-steps and no random start. Every line of the output is one JSON object; what is not installed, or fails, says so.
+Runs in the environment of `install_peers.sh` (`make bench-peers`). Each attack stands between two runs of the floor, 20
+forward and backward passes of the same weights as `torch.nn` to the inputs alone; a figure is the median of attack /
+mean of its two neighbours. Every line of the output is one JSON object; what is not installed, or fails, says so.
+`peers_verdicts.py` compares what the attacks find.
 """
 
 from __future__ import annotations
@@ -23,13 +23,10 @@ import keras
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 from torch import nn
 
 from analyzer.inspection import open_model
 from analyzer.robustness.attacks.attacked import Attacked
-from analyzer.robustness.attacks.ddn import DDN
-from analyzer.robustness.attacks.deepfool import DeepFool
 from analyzer.robustness.attacks.gradient_descent import PGD
 from analyzer.robustness.attacks.threat import Box
 from benchmarks.nets import NETS, Net
@@ -122,79 +119,17 @@ def prices(net: Net, repetitions: int = REPETITIONS) -> None:
         _say(net=net.name, tool=f"{name}, PGD-{STEPS}", **found)
 
 
-def verdicts() -> None:
-    """Ours and foolbox on the same trained weights: share of examples decided upon differently."""
-    import foolbox as fb
-
-    x, y, model, module = _trained()
-    attacked = Attacked(view=open_model(model, x[:1]), box=UNIT)
-    theirs, images, labels = fb.PyTorchModel(module, bounds=(0, 1), device="cpu"), torch.tensor(x), torch.tensor(y)
-    for epsilon in (0.03, 0.06, 0.1):
-        found = PGD(loss="cross_entropy", steps=40, step_size=1 / 16).run(attacked, x, y, np.full(len(x), epsilon))
-        pgd = fb.attacks.LinfPGD(rel_stepsize=1 / 16, steps=40, random_start=False)
-        _, _, fooled = pgd(theirs, images, labels, epsilons=epsilon)
-        _differ("PGD", epsilon, found.fooled, fooled.numpy())
-    minimum = (
-        ("DDN", DDN(), fb.attacks.DDNAttack()),
-        ("DeepFool L2", DeepFool(norm="l2"), fb.attacks.L2DeepFoolAttack()),
-    )
-    for name, one, other in minimum:
-        distance = one.run(attacked, x, y).distance
-        points, _, _ = other(theirs, images, labels, epsilons=None)
-        length = np.linalg.norm((points.numpy() - x).reshape(len(x), -1), axis=1)
-        wrong = (theirs(points).argmax(1) != labels).numpy()
-        reached = np.where(wrong, length, np.inf)
-        for epsilon in np.quantile(distance[distance > 0], [0.25, 0.5, 0.75]):
-            _differ(name, float(epsilon), distance <= epsilon, reached <= epsilon)
-
-
-def _trained() -> tuple[NDArray[np.float32], NDArray[np.int64], keras.Model, nn.Module]:
-    """Test digits from 0 to 1, and one net twice."""
-    data = load_digits()
-    x, y = (data.data / 16).astype("float32"), data.target.astype(np.int64)
-    keras.utils.set_random_seed(0)
-    layers = keras.layers
-    model = keras.Sequential([keras.Input((64,)), layers.Dense(64, "relu"), layers.Dense(32, "relu"), layers.Dense(10)])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss)
-    model.fit(x[:1400], y[:1400], epochs=15, verbose=0)
-    module = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).eval()
-    dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
-    with torch.no_grad():
-        for target, source in zip(module[::2], dense, strict=True):
-            kernel, bias = source.get_weights()
-            target.weight.copy_(torch.tensor(kernel.T))
-            target.bias.copy_(torch.tensor(bias))
-    return x[1400:], y[1400:], model, module.requires_grad_(False)
-
-
-def _differ(attack: str, epsilon: float, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> None:
-    share = float(np.mean(one != other))
-    _say(
-        attack=attack,
-        epsilon=round(epsilon, 4),
-        n=len(one),
-        fooled_ours=round(float(one.mean()), 4),
-        fooled_foolbox=round(float(other.mean()), 4),
-        verdicts_differ=round(share, 4),
-    )
-
-
 def _say(**line: Any) -> None:
     print(json.dumps(line), flush=True)
 
 
 def main() -> None:
-    """Prices on both nets, then verdicts."""
+    """Prices on both nets."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     for net in NETS:
         if net.name in NAMES:
             prices(net)
-    if importlib.util.find_spec("foolbox") is None:
-        _say(tool="foolbox", skipped="not installed, so no verdicts are compared")
-    else:
-        verdicts()
 
 
 if __name__ == "__main__":
