@@ -101,7 +101,7 @@ class ModelAnalyzer:
             ConfigError: If an analysis is unknown.
             OutputError: If the output folder cannot be written; found out before any computing.
         """
-        chosen = self._chosen(analysis_types)
+        chosen = self._chosen(analysis_types, compares=reference_data is not None)
         sample = None if data is None else DataInput.from_object(data).sample(self.config.n_samples, self.config.seed)
         reference = self._reference(reference_data, sample, chosen)
         _check_writable(self.output_dir)
@@ -172,12 +172,15 @@ class ModelAnalyzer:
             ],
         }
 
-    def _chosen(self, analysis_types: Sequence[str] | None) -> dict[str, type[BaseAnalyzer]]:
+    def _chosen(self, analysis_types: Sequence[str] | None, *, compares: bool) -> dict[str, type[BaseAnalyzer]]:
         classes = analyzer_classes() | {cls.name: cls for cls in self._further_analyzers}
         if analysis_types is not None:
             check_names(list(analysis_types), list(classes), what="analysis")
             return {name: cls for name, cls in classes.items() if name in analysis_types or name in ALWAYS}
         off = {name for name in ANALYSES if not getattr(self.config, f"analyze_{name}")}
+        if not compares:
+            # Nobody who gives one set of data wants to read for every model that there is no other.
+            off.add("shift")
         return {name: cls for name, cls in classes.items() if name not in off}
 
     def _reference(

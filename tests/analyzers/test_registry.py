@@ -23,6 +23,7 @@ BUILT_IN = [
     "cost",
     "relevance",
     "robustness",
+    "shift",
     "similarity",
 ]
 

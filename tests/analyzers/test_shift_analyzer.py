@@ -131,7 +131,9 @@ def test_results_are_read_back(model, tmp_path):
 
 
 def test_without_reference_nothing_is_compared(model, tmp_path):
-    skipped = audit({"net": model}, NEW, None, tmp_path).shift["net"]
+    assert audit({"net": model}, NEW, None, tmp_path).shift == {}
+    analyzer = ModelAnalyzer({"net": model}, config=AnalysisConfig(save_plots=False), output_dir=tmp_path)
+    skipped = analyzer.analyze(NEW, analysis_types=["shift"]).shift["net"]
     assert isinstance(skipped, Skipped)
     assert "reference_data" in skipped.reason
 
@@ -150,7 +152,9 @@ def test_too_few_samples_are_named(model, tmp_path):
 
 def test_words_and_regressions_are_compared_where_they_can_be(tmp_path):
     tokens = keras.Input((6,), dtype="int32", name="tokens")
-    output = L.Dense(1, name="price")(L.GlobalAveragePooling1D()(L.Embedding(50, 4, name="embedding")(tokens)))
+    embedding = L.Embedding(50, 4, name="embedding")
+    output = L.Dense(1, name="price")(L.GlobalAveragePooling1D()(embedding(tokens)))
+    embedding.set_weights([np.repeat(np.linspace(-1, 1, 50)[:, None], 4, axis=1)])
     x = np.random.default_rng(0).integers(0, 25, (80, 6))
     reference, new = (x[:40], x[:40, :1].astype(float)), (x[40:] + 25, x[40:, :1].astype(float))
     result = audit({"net": keras.Model(tokens, output)}, new, reference, tmp_path).shift["net"]

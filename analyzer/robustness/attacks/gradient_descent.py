@@ -15,7 +15,7 @@ from analyzer.robustness.attacks.losses import loss_named, margin
 from analyzer.robustness.attacks.minimum_norm import likeliest
 from analyzer.robustness.attacks.outcomes import Found
 from analyzer.robustness.attacks.survivors import own_starts
-from analyzer.robustness.attacks.threat import Norm, check_epsilon, check_norm, project, raised, wide
+from analyzer.robustness.attacks.threat import Norm, check_epsilon, check_norm, into, project, raised, region, wide
 
 Tensor = Any
 Array = NDArray[Any]
@@ -69,9 +69,10 @@ class PGD:
             origin, y, t, epsilon = batch
             point = self._start(u[rows], origin, epsilon)
             size = epsilon * (2.5 / self.steps if self.step_size is None else self.step_size)
+            within = region(origin, epsilon, self.norm)
             best, fooled = origin, keras.ops.zeros_like(epsilon) > 0
             for _ in range(self.steps):
-                point, best, fooled = step(point, origin, y, t, epsilon, size, best, fooled)
+                point, best, fooled = step(point, within, y, t, size, best, fooled)
             best, fooled = verdict(point, y, best, fooled)
             return [fooled, best]
 
@@ -102,17 +103,16 @@ def _stepper(attacked: Attacked, name: str, norm: str) -> Any:
     def step(
         values: list[Tensor],
         point: Tensor,
-        origin: Tensor,
+        within: list[Tensor],
         y: Tensor,
         t: Tensor,
-        epsilon: Tensor,
         size: Tensor,
         best: Tensor,
         fooled: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         z, _, gradient = attacked.slope(values, point, lambda z: loss(z, y, t))
         best, fooled = _noted(z, y, point, best, fooled)
-        return project(raised(point, gradient, size, norm), origin, epsilon, norm), best, fooled
+        return into(raised(point, gradient, size, norm), within, norm), best, fooled
 
     return step
 

@@ -166,15 +166,43 @@ def project(x: Tensor, origin: Tensor, epsilon: Tensor, norm: str) -> Tensor:
         epsilon: Radius for each, ``(n,)``.
         norm: One of `NORMS`.
     """
+    return into(x, region(origin, epsilon, norm), norm)
+
+
+def region(origin: Tensor, epsilon: Tensor, norm: str) -> list[Tensor]:
+    """Where `into` brings points: what all steps of an attack have in common is computed once.
+
+    Args:
+        origin: The samples, within 0 and 1.
+        epsilon: Radius for each, ``(n,)``.
+        norm: One of `NORMS`.
+
+    Returns:
+        In Linf the smallest and the largest values, else origin and epsilon.
+    """
+    if norm != "linf":
+        return [origin, epsilon]
+    radius = wide(epsilon, origin)
+    return [keras.ops.maximum(origin - radius, 0.0), keras.ops.minimum(origin + radius, 1.0)]
+
+
+def into(x: Tensor, within: list[Tensor], norm: str) -> Tensor:
+    """As `project`.
+
+    Args:
+        x: Points.
+        within: See `region`.
+        norm: One of `NORMS`.
+    """
     ops = keras.ops
-    step = x - origin
-    radius = wide(epsilon, x)
     if norm == "linf":
-        step = ops.clip(step, -radius, radius)
-    elif norm == "l1":
+        return ops.minimum(ops.maximum(x, within[0]), within[1])
+    origin, epsilon = within
+    step = x - origin
+    if norm == "l1":
         step = ops.reshape(onto_ball(_flat(step), _flat(origin), epsilon[:, None]), x.shape)
     else:
-        step = step * ops.minimum(1.0, radius / (wide(length(step, norm), x) + 1e-12))
+        step = step * ops.minimum(1.0, wide(epsilon, x) / (wide(length(step, norm), x) + 1e-12))
     return ops.clip(origin + step, 0.0, 1.0)
 
 
