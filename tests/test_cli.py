@@ -456,6 +456,14 @@ class TestAudit:
             "large": "skipped",
         }
 
+    def test_data_are_compared_with_a_reference(self, files):
+        models, words = ("small.keras",), ("--analyses", "shift")
+        assert self.audit(files, *words, models=models, out=files / "alone") == 3
+        assert self.audit(files, *words, "--reference", str(files / "test.npz"), models=models) == 0
+        found = self.document(files)["shift"]["small"]
+        assert found["shifted"] is False
+        assert [place["drift"]["value"] for place in found["places"]] == [0] * len(found["places"])
+
     def test_training_data_are_evaluated_beside_the_data(self, files, capsys):
         words = ("--evaluate-train", "--analyses", "training_dynamics", "--history", f"small={files / 'log.csv'}")
         models = ("small.keras",)
