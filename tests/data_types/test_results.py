@@ -344,7 +344,7 @@ class TestTables:
         table = found.to_frame("findings")
         assert list(table.columns) == ["analysis", "model", "kind", "layer", "severity", "evidence", "message"]
         assert len(table) == len(list(found.all_findings()))
-        assert set(table["analysis"]) == {"weights", "information_flow", "robustness"}
+        assert set(table["analysis"]) == {"weights", "information_flow", "robustness", "shift"}
 
     def test_plugins(self):
         found = AnalysisResults(("a", "b"))
