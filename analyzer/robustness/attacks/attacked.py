@@ -165,7 +165,8 @@ class Attacked:
         """As `program`, for a function of tensors alone that is called many times with the same shapes.
 
         On PyTorch its operations are recorded and run without Keras, whose calls take longer than those of a small
-        model; those of a model that draws random numbers are not, for a recording would repeat them.
+        model; those of a model that draws random numbers are not, for a recording would repeat them. On TensorFlow
+        they are compiled by XLA unless the model has convolutions, which XLA computes more slowly.
 
         Args:
             key: Says what the function computes.
@@ -177,7 +178,8 @@ class Attacked:
         def call(*tensors: Tensor) -> Any:
             own = (key, tuple(tuple(tensor.shape) for tensor in keras.tree.flatten(tensors)))
             if own not in self._programs:
-                self._programs[own] = relevance_ops().compile(fn, convolutions=True, jit_compile=False)
+                convolves = any("Conv" in type(place).__name__ for place in self.view.places.values())
+                self._programs[own] = relevance_ops().compile(fn, convolutions=convolves, jit_compile=False)
             return self._programs[own](self._values, *tensors)
 
         return call
