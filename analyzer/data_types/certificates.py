@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyzer.config import Norm
-from analyzer.data_types.files import write_document
+from analyzer.data_types.saved_result import saved_document
 from analyzer.data_types.serialization import MEASURED, ArrayStore, decode, encode, encode_measured
 from analyzer.data_types.values import Estimate, Skipped
-from analyzer.errors import DataError, OutputError
+from analyzer.errors import DataError
 
 VERSION = "1.0"
 """Releases read every document whose number before the point is theirs."""
@@ -142,13 +142,7 @@ class Certificates:
         Raises:
             OutputError: If the file cannot be written.
         """
-        text = json.dumps(self._document(), indent=1, allow_nan=False)
-        if path is not None:
-            try:
-                write_document(Path(path), text, {})
-            except OSError as error:
-                raise OutputError(f"The certificates cannot be written to {path}: {error.strerror}.") from error
-        return text
+        return saved_document(self._document(), path, what="The certificates")
 
     def _document(self) -> dict[str, Any]:
         store = ArrayStore(inline_all=True)

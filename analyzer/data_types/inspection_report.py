@@ -10,10 +10,10 @@ from typing import Any, Self
 
 import pandas as pd
 
-from analyzer.data_types.files import write_document
+from analyzer.data_types.saved_result import saved_document
 from analyzer.data_types.serialization import decode, plain
 from analyzer.data_types.values import Estimate, Skipped
-from analyzer.errors import DataError, OutputError
+from analyzer.errors import DataError
 
 VERSION = "1.0"
 """Releases read every document whose number before the point is theirs."""
@@ -210,13 +210,7 @@ class ModelInspection:
         Raises:
             OutputError: If the file cannot be written.
         """
-        text = json.dumps(self._document(), indent=1, allow_nan=False)
-        if path is not None:
-            try:
-                write_document(Path(path), text, {})
-            except OSError as error:
-                raise OutputError(f"The inspection cannot be written to {path}: {error.strerror}.") from error
-        return text
+        return saved_document(self._document(), path, what="The inspection")
 
     def _document(self) -> dict[str, Any]:
         body: dict[str, Any] = {"type": "ModelInspection", "version": VERSION, **plain(self)}

@@ -55,17 +55,31 @@ class SavedResult(ABC):
             OutputError: If the file cannot be written.
         """
         body = {"type": type(self).__name__, "version": VERSION, **plain(_told(self)), **plain(self._derived())}
-        text = json.dumps(body, indent=1, allow_nan=False)
-        if path is not None:
-            try:
-                write_document(Path(path), text, {})
-            except OSError as error:
-                raise OutputError(f"The result cannot be written to {path}: {error.strerror}.") from error
-        return text
+        return saved_document(body, path, what="The result")
 
     def _derived(self) -> Mapping[str, Any]:
         """What a reader of the document needs besides the fields."""
         return {}
+
+
+def saved_document(body: Mapping[str, Any], path: str | Path | None, *, what: str) -> str:
+    """The text of a document, which is also written where a path is given.
+
+    Args:
+        body: The document, without NaN.
+        path: Written atomically; None writes nothing.
+        what: The subject of the message, should that fail.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    text = json.dumps(body, indent=1, allow_nan=False)
+    if path is not None:
+        try:
+            write_document(Path(path), text, {})
+        except OSError as error:
+            raise OutputError(f"{what} cannot be written to {path}: {error.strerror}.") from error
+    return text
 
 
 def spread(name: str, measure: Any | None, like: Any) -> dict[str, Any]:

@@ -88,6 +88,19 @@ def test_every_place_is_compared_and_only_some_are_tested(found):
     assert found["half the contrast"].n == found["half the contrast"].n_reference == PlaceFeatures().n_samples
 
 
+def test_few_layers_are_tested_and_progress_is_told(tmp_path):
+    hidden = [L.Dense(4, name=f"layer{i}") for i in range(9)]
+    net = keras.Sequential([keras.Input((64,)), *hidden, L.Dense(10, activation="softmax")])
+    told = []
+    data = NEW[0][:60], NEW[1][:60]
+    result = audit({"net": net}, data, REFERENCE, tmp_path, progress=lambda *step: told.append(step)).shift["net"]
+    layers = [place for place in result.places if place.kind == "layer"]
+    assert [place.place for place in layers] == [layer.name for layer in hidden]
+    assert [place.place for place in layers if place.ks is not None] == [f"layer{i}" for i in (0, 2, 4, 6, 8)]
+    assert all((place.adjusted is None) == (place.ks is None) for place in layers)
+    assert [step for step in told if step[0] == "net: shift"] == [("net: shift", i, 11) for i in range(12)]
+
+
 def test_a_feature_that_is_moved_is_named(model, tmp_path):
     moved = NEW[0].copy()
     moved[:, 27] += 1.5
